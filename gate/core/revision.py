@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 from zlib import crc32
 
@@ -28,18 +29,24 @@ APPS_PARTITION = 0
 # In one `MIN` or header: a write touches at most this many Partitions.
 MAX_REVISIONS = 64
 
+_FORM = "%d:%s:%d"
 _ONE = re.compile(r"(\d{1,5}):([0-9a-f]{16}):(\d{1,16})")
 
 
+@lru_cache(maxsize=4_096)
+def app_crc(app_key: str) -> int:
+    """Return the CRC-32 of `app_key NUL`, which that of each User continues: unambiguous, as an App key holds no NUL."""
+    return crc32(app_key.encode() + b"\0")
+
+
 def partition_of(app_key: str, user_id: bytes, partitions: int) -> int:
-    """Return the User's Partition: CRC-32 of `app_key NUL user_id`, modulo. An App key holds no NUL, so this is unambiguous."""
-    return crc32(user_id, crc32(app_key.encode() + b"\0")) % partitions
+    """Return the User's Partition: CRC-32 of `app_key NUL user_id`, modulo."""
+    return crc32(user_id, app_crc(app_key)) % partitions
 
 
 def partitions_of(app_key: str, user_ids: Iterable[bytes], partitions: int) -> list[int]:
     """Return the Partitions of several Users, each once, in order; see `partition_of`."""
-    # CRC-32 can be continued, so the App's part is computed once.
-    app = crc32(app_key.encode() + b"\0")
+    app = app_crc(app_key)
     return sorted({crc32(user_id, app) % partitions for user_id in user_ids})
 
 
@@ -51,7 +58,7 @@ class Revision(NamedTuple):
     seq: int
 
     def __str__(self) -> str:
-        return f"{self.partition}:{self.epoch}:{self.seq}"
+        return _FORM % self
 
 
 class Position(NamedTuple):
@@ -83,4 +90,4 @@ def join_revisions(revisions: Iterable[Revision]) -> str:
         known = newest.get(revision.partition)
         if known is None or revision.seq >= known.seq:
             newest[revision.partition] = revision
-    return ",".join(str(newest[partition]) for partition in sorted(newest))
+    return ",".join([_FORM % newest[partition] for partition in sorted(newest)])

@@ -19,8 +19,7 @@ import structlog
 from gate.core.presence import LEASE_KEPT_MS, CloseReason, Cursor, Event, UserPresence, session_parts
 from gate.core.sessions import GatewayKey
 from gate.errors import StoreUnavailable, Unavailable
-from gate.presence.batches import MAX_CALLS_A_BATCH, MAX_UNDER_WAY, Batches, PendingResult
-from gate.presence.gateway import Gateway, IdPool
+from gate.presence.gateway import MAX_CALLS_A_BATCH, MAX_UNDER_WAY, Batches, Gateway, IdPool, PendingResult
 from gate.presence.session_recovery import look_over, recover
 from gate.presence.shared_feeds import SharedFeeds
 from gate.replica.authorization import Admission

@@ -328,13 +328,9 @@ def pack_check_record(app_record: bytes, app: AppFacts) -> bytes:
     return crc32(app_record).to_bytes(4, "big") + pack_check_settings(number, app)
 
 
-_position_encoder = msgspec.msgpack.Encoder()
+pack_position = msgspec.msgpack.Encoder().encode
+"""Value of a `P` key, given the four values of a `PositionRecord` as a tuple."""
 _position_decoder = msgspec.msgpack.Decoder(PositionRecord)
-
-
-def pack_position(position: Position, applied_at_ms: int) -> bytes:
-    """Value of a `P` key."""
-    return _position_encoder.encode(PositionRecord(*position, applied_at_ms))
 
 
 def unpack_position(value: bytes) -> PositionRecord:

@@ -258,7 +258,6 @@ class Replicator:
             for portion in slices(changes):
                 self._heartbeat.queue(file.apply(portion, wall_ms()))
                 self._applied_changes += sum(map(len, portion.values()))
-                self._status_page.put(applied=self._applied_changes)
                 if not self._target.is_reached:
                     self._stamp_if_reached(file)
                 await asyncio.sleep(0)  # lets the heartbeat announce and renew before the next portion
@@ -315,6 +314,8 @@ class Replicator:
         self._target.set(read.at_ms, heads if read.is_waited_for else None)
         if read.is_waited_for:
             self._stamp_if_reached(file)
+        else:
+            self._status_page.put(applied=self._applied_changes)
 
     def _recover_stuck(self) -> None:
         """The heads are not reached: reconnect the first time, load a snapshot the second time."""
@@ -326,7 +327,7 @@ class Replicator:
 
     def _stamp_if_reached(self, file: FactsFile) -> None:
         behind = self._target.lag(file.positions)
-        self._status_page.put(lag=behind)
+        self._status_page.put(lag=behind, applied=self._applied_changes)
         if not behind:
             self._target.clear()
             self._status_page.stamp(self._target.asked_at_ms)

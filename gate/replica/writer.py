@@ -148,7 +148,7 @@ class FactsFile:
                     position = moved[partition] = check_follows(self._positions[partition], batch)
                     for change in batch:
                         txn.apply(change)
-                    txn.put(position_key(partition), pack_position(position, now_ms))
+                    txn.put(position_key(partition), pack_position((*position, now_ms)))
         self._positions.update(moved)
         return moved
 
@@ -162,7 +162,7 @@ class FactsFile:
             txn.put(META_PARTITIONS, str(len(positions)).encode())
             txn.put(META_BOOT, boot_id())
             for partition, position in enumerate(positions):
-                txn.put(position_key(partition), pack_position(position, now_ms))
+                txn.put(position_key(partition), pack_position((*position, now_ms)))
             txn.put(META_PACKED, str(txn.raw.stat()["entries"]).encode())
         self._positions.update(enumerate(positions))
 

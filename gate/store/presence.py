@@ -1,7 +1,7 @@
 """Presence in Redis: leases, Sessions, their counts, and the feed of what changed.
 
 Methods are one exchange with the server, or a few where many Users are meant, and raise `StoreUnavailable`; those that open and
-close are built as `SlicedCall`, so that a caller can send many in one pipeline (`gate.presence.batches`). Sliced by App and by
+close are built as `SlicedCall`, so that a caller can send many in one pipeline (`gate.presence.gateway`). Sliced by App and by
 User, see docs/decisions/0018: `exchange` finds the slices. It may be another Redis than that of the facts (`--presence-redis`).
 """
 

@@ -7,7 +7,7 @@ longer has. So an App with one slice costs one exchange, as does any App while n
 
 Repeated calls of one User keep their order. If a move delays a call beyond its deadline, `StoreUnavailable` is raised.
 
-Called by `presence`, and through it by `gate.presence.batches`.
+Called by `presence`, and through it by `gate.presence.gateway`.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 from gate.core.model import AppFacts
 from gate.core.presence import SESSION_RANDOM_BYTES, session_id, session_parts
 from gate.core.sessions import OpenSession
-from gate.presence.batches import MAX_CALLS_A_BATCH
+from gate.presence.gateway import MAX_CALLS_A_BATCH
 from gate.store.presence import PresenceStore
 from gate.store.slicing import SlicedCall
 from harness.servers import RedisServer

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from gate.errors import StoreUnavailable
-from gate.presence.batches import Batches
+from gate.presence.gateway import Batches
 from harness.servers import RedisServer
 from tests.presence.played import presence_on
 

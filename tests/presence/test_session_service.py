@@ -11,8 +11,7 @@ from gate.core.model import AppFacts
 from gate.core.presence import UserPresence, session_id, session_parts
 from gate.core.sessions import OpenOutcome, OpenSession
 from gate.errors import StoreUnavailable
-from gate.presence.batches import MAX_CALLS_A_BATCH, Batches, PendingResult
-from gate.presence.gateway import Gateway
+from gate.presence.gateway import MAX_CALLS_A_BATCH, Batches, Gateway, PendingResult
 from gate.presence.session_recovery import look_over
 from gate.presence.session_service import FORGOTTEN_MS, SessionService
 from gate.store import presence as presence_module
