@@ -286,8 +286,22 @@ class Reading:
         # Otherwise the core goes on as it was armed when this file was opened.
         if replaced or was_left:
             self._arm()
-        touched = self._touched(self._seen, seen)
-        self._seen = _NEVER if replaced else seen  # the replacing file can't be opened yet: try each time
+        since, self._seen = (
+            self._seen,
+            _NEVER if replaced else seen,
+        )  # a file that can't be opened yet is tried each time
+        # Of the commits in between; None if that is unknown.
+        touched: list[tuple[int, bytes]] | None = [] if since >= 0 and 0 < seen - since <= JOURNAL_REACH else None
+        while touched is not None and since < seen:
+            since += 1
+            journal = self.get(journal_key(since))
+            try:
+                if journal is None or journal == JOURNAL_EVERYTHING:
+                    touched = None
+                else:
+                    touched.extend(unpack_journal(journal))
+            except UNREADABLE:
+                touched = None
         if touched is None:
             for app in self.apps.values():
                 app.forget_all()
@@ -296,21 +310,6 @@ class Reading:
             for number, user in touched:
                 if number in by_number:
                     by_number[number].forget(user)
-
-    def _touched(self, since: int, until: int) -> list[tuple[int, bytes]] | None:
-        """Return the Users that the commits after `since` touched; None if that is unknown."""
-        if since < 0 or not 0 < until - since <= JOURNAL_REACH:
-            return None
-        touched: list[tuple[int, bytes]] = []
-        for transaction_id in range(since + 1, until + 1):
-            value = self.get(journal_key(transaction_id))
-            if value is None or value == JOURNAL_EVERYTHING:
-                return None
-            try:
-                touched.extend(unpack_journal(value))
-            except UNREADABLE:
-                return None
-        return touched
 
     def _age(self, now_ms: int) -> int:
         for _ in range(2):

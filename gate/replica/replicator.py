@@ -314,8 +314,7 @@ class Replicator:
         self._target.set(read.at_ms, heads if read.is_waited_for else None)
         if read.is_waited_for:
             self._stamp_if_reached(file)
-        else:
-            self._status_page.put(applied=self._applied_changes)
+        self._status_page.put(applied=self._applied_changes)
 
     def _recover_stuck(self) -> None:
         """The heads are not reached: reconnect the first time, load a snapshot the second time."""

@@ -16,9 +16,8 @@ from gate.core.operators import Operator, operator_name
 from gate.store import keys, scripts
 from gate.store.client import Client
 from gate.store.operators import unpacked_operator
-from gate.store.origin import packed_origin
 from gate.store.scripts import Call
-from gate.store.writer import UNEXPLAINED, Attribution
+from gate.store.writer import UNEXPLAINED, Attribution, packed_origin
 
 SESSION_TTL_MS = 8 * 3_600_000
 """A working day."""
