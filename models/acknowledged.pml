@@ -115,7 +115,7 @@ inline end_freshness(x) { n[x].stampAge = GRACE + 1; n[x].pursuing = 0; n[x].ask
 
 inline older(years, most) { years = (years < most -> years + 1 : most) }
 
-/* Heartbeat._announce, or the Positions that a renewal repeats: heard by a writer at the same server */
+/* Heartbeat.run, or the Positions that a renewal repeats: heard by a writer at the same server */
 inline announce(x, at) {
   if
   :: at == writerAt && !deaf && n[x].linkId == n[x].vouchedFor ->
