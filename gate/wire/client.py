@@ -23,7 +23,7 @@ from gate.replica.reading import Reading
 from gate.wire.long_reads import LongReads
 from gate.wire.ports import Gateway, SessionService
 from gate.wire.queued import Queued
-from gate.wire.turns import TURN_BYTES, Turns
+from gate.wire.turns import TURN_BYTES, Times, Turns
 
 if TYPE_CHECKING:
     from gate.wire.table import Table
@@ -69,7 +69,9 @@ class Worker:
         *,
         max_staleness_ms: int = 0,
         started_at_ms: int = 0,
+        time_bounds_us: tuple[int, ...] = (),
     ) -> None:
+        self.times = Times(time_bounds_us)
         self.reading = reading
         self.max_staleness_ms = max_staleness_ms
         self.started_at_ms = started_at_ms or monotonic_ms()
@@ -131,6 +133,14 @@ class Worker:
         except GateError:
             return False  # the general way says what is wrong
         return True
+
+    def take_times(self) -> tuple[list[int], int]:
+        """How many answered chunks took how long since the last call, by `time_bounds_us`, and the sum in us."""
+        counts, sum_us = self.times.take()
+        if self.sockets is not None:
+            by_core, core_us = self.sockets.take_times()
+            counts, sum_us = [one + other for one, other in zip(counts, by_core, strict=True)], sum_us + core_us
+        return counts, sum_us
 
     def close(self) -> None:
         """Give the Replica back."""

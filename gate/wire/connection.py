@@ -36,7 +36,7 @@ from gate.wire.outbox import Outbox, PendingReply
 from gate.wire.refusals import TOO_MANY
 from gate.wire.replies import error
 from gate.wire.resp import CommandReader
-from gate.wire.turns import PIECE_COMMANDS, SLICE_US, TURN_BYTES, Usage
+from gate.wire.turns import PIECE_COMMANDS, SLICE_US, TIMED_EVERY, TURN_BYTES, Usage
 from gate.wire.waiting import RevisionWait, too_late
 
 if TYPE_CHECKING:
@@ -125,14 +125,18 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take it out of the buffer, which all connections share, and have a turn."""
-        line, taken = self.line, 0
+        line, taken, times = self.line, 0, self.worker.times
         if self._draining or line is None:
             return
         if nbytes < TURN_BYTES and not (self.reader.pending or self._is_paused or self.outbox.waiting):
+            times.chunks += 1
+            timed_us = 0 if times.chunks % TIMED_EVERY else monotonic_us()
             taken, reply = answered_now(self.client, nbytes, self._usage)
             if taken:
                 self._stalled_since_ms = 0
                 line.write(reply)
+                if timed_us:
+                    times.end(timed_us)
             if taken == nbytes:
                 return
         self._received(self.worker.received[taken:nbytes].tobytes(), nbytes == TURN_BYTES, was_answered=taken > 0)

@@ -58,6 +58,8 @@ class WireOptions:
     auth_within_ms: int = AUTH_WITHIN_MS
     tick_s: float = TICK_S
     on_counts: Callable[[Worker], None] | None = None
+    time_bounds_us: tuple[int, ...] = ()
+    """Of the times of checks that the worker counts (`Worker.take_times`), ascending."""
 
 
 class WireServer:
@@ -154,7 +156,9 @@ class WireServer:
         if core is None or not hasattr(select, "epoll"):
             return
         limited = bool(worker.max_staleness_ms)
-        worker.sockets = sockets = core.Sockets(worker.look, limited, worker.turns, TURN_BYTES, LONE_BYTES, SLICE_US)
+        bounds_us = self._options.time_bounds_us
+        sockets = core.Sockets(worker.look, limited, worker.turns, TURN_BYTES, LONE_BYTES, SLICE_US, bounds_us)
+        worker.sockets = sockets
         loop.add_reader(sockets.fileno(), sockets.serve)
 
     async def drain(self, timeout_s: float) -> None:
@@ -217,6 +221,7 @@ async def serve_wire(options: WireOptions) -> WireServer:
     worker = Worker(
         reading,
         max_staleness_ms=options.max_staleness_ms if options.on_stale == "refuse" else 0,
+        time_bounds_us=options.time_bounds_us,
     )
     server = WireServer(worker, options, options.max_connections or _descriptors())
     try:

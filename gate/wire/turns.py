@@ -12,8 +12,9 @@ with credentials; and a client that uses little (`Usage`) waits for one pass at 
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from gate.clock import monotonic_us
 
@@ -26,6 +27,7 @@ PIECE_COMMANDS = 256
 # Work for those who wait before the loop looks at every socket again: with what is read meanwhile, a pass is below 2 ms.
 ROUND_US = 1_000
 MOST_IN_A_ROUND = ROUND_US // SLICE_US
+TIMED_EVERY = 8
 # A connection may use one part of so many of a worker's time and still counts as one that uses little.
 LIGHT_SHARE = 20
 
@@ -72,6 +74,29 @@ class Usage:
     def _left(self, now_us: int) -> int:
         used_us = self._used_us - (now_us - self._at_us) // LIGHT_SHARE
         return used_us if used_us > 0 else 0
+
+
+class Times:
+    """How long checks took, counted by bound: of chunks that Python answered, one in `TIMED_EVERY`. The core counts its own."""
+
+    def __init__(self, bounds_us: Sequence[int] = ()) -> None:
+        self.bounds_us = bounds_us
+        self.chunks = 0
+        """Those begun: the connection counts them itself, because most are not measured."""
+        self._counts = [0] * (len(bounds_us) + 1)
+        self._sum_us = 0
+
+    def end(self, from_us: int) -> None:
+        """A chunk is answered that was begun then."""
+        took_us = monotonic_us() - from_us
+        self._counts[bisect_left(self.bounds_us, took_us)] += 1
+        self._sum_us += took_us
+
+    def take(self) -> tuple[list[int], int]:
+        """What was counted since the last call, and the sum in us."""
+        taken = self._counts, self._sum_us
+        self._counts, self._sum_us = [0] * len(self._counts), 0
+        return taken
 
 
 class Turns:

@@ -85,6 +85,7 @@ class Table:
         *,
         is_limited: bool = False,
         turns: Any = None,
+        bounds_us: tuple[int, ...] = (),
     ):
         assert native.core is not None
         self.reading = Reading(ledger.directory)
@@ -94,7 +95,7 @@ class Table:
         assert app is not None and app.checks is not None
         self.app = app
         turns = turns or Turns()
-        self.poll = native.core.Sockets(look, is_limited, turns, TURN_BYTES, LONE_BYTES, SLICE_US)
+        self.poll = native.core.Sockets(look, is_limited, turns, TURN_BYTES, LONE_BYTES, SLICE_US, bounds_us)
         self.seats: list[LocalSession] = []
 
     def seat(self, *, is_armed: bool = True) -> LocalSession:
@@ -144,6 +145,29 @@ def test_a_full_turn_of_checks_is_handed_over_for_its_next_turn(table: Table) ->
     seat.far.send(eight * 256)
     table.poll.serve()
     assert (seat.received(), seat.calls) == (b":1\r\n" * 256, [(b"", True, True)])
+
+
+def test_one_pass_in_eight_is_timed_and_each_chunk_of_it_counts(ledger: Ledger) -> None:
+    table = Table(ledger, lambda _: True, bounds_us=(1, 10_000_000))
+    assert table.poll.take_times() == ([0, 0, 0], 0)
+    seats = [table.seat() for _ in range(2)]
+    for _ in range(16):
+        for seat in seats:
+            seat.far.send(BLACKLISTED)
+        table.poll.serve()
+        for seat in seats:
+            assert seat.received() == b":0\r\n"
+    counts, sum_us = table.poll.take_times()
+    # Reads of nothing are passes too, so that fewer than two of sixteen may be timed, and never one chunk of two.
+    assert sum(counts) in (2, 4) and counts[2] == 0
+    assert sum_us >= 2 * counts[1]
+    assert table.poll.take_times() == ([0, 0, 0], 0)
+    table.close()
+
+
+def test_times_have_few_bounds(ledger: Ledger) -> None:
+    with pytest.raises(ValueError, match="too many bounds"):
+        Table(ledger, lambda _: True, bounds_us=tuple(range(25)))
 
 
 def test_a_look_that_fails_costs_no_connection_what_it_sent(ledger: Ledger) -> None:

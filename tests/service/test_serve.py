@@ -67,8 +67,11 @@ def test_who_answers_checks_comes_first_where_processors_are_short(service: Gate
 
 
 def test_what_the_worker_decided_is_counted(service: GateService) -> None:
-    service.resp_client().execute_command("GATE.CHECK", "a", "b")
-    wait_until(lambda: 'gate_checks_total{verdict="allowed"}' in get(service, "/metrics")[1], 5, "the count of checks")
+    client = service.resp_client()
+    for _ in range(32):  # one chunk in eight is timed
+        client.execute_command("GATE.CHECK", "a", "b")
+    for line in ('gate_checks_total{verdict="allowed"}', 'gate_check_seconds_bucket{le="+Inf",surface="resp"}'):
+        wait_until(lambda line=line: line in get(service, "/metrics")[1], 5, line)  # type: ignore[misc]
 
 
 def test_a_scrape_has_the_checks_over_http_that_were_answered_before_it(service: GateService) -> None:
@@ -79,11 +82,14 @@ def test_a_scrape_has_the_checks_over_http_that_were_answered_before_it(service:
         request = urllib.request.Request(f"{service.http}/v1/check?from=a&to=b", headers={"Authorization": basic})
         with urllib.request.urlopen(request, timeout=10) as answer:
             assert answer.status == 200
-        found = re.search(
-            r'^gate_http_request_seconds_count\{group="check"\} (\S+)$', get(service, "/metrics")[1], re.MULTILINE
-        )
-        assert found is not None
-        counts.append(float(found[1]))
+        page = get(service, "/metrics")[1]
+        found = [
+            re.search(rf"^{re.escape(name)} (\S+)$", page, re.MULTILINE)
+            for name in ('gate_http_request_seconds_count{group="check"}', 'gate_check_seconds_count{surface="http"}')
+        ]
+        same, counted = (float(one[1]) for one in found if one is not None)
+        assert same == counted
+        counts.append(counted)
     assert counts == [counts[0], counts[0] + 1, counts[0] + 2]
     lines = [line for line in service.output.splitlines() if "/v1/check" in line]
     assert lines == [], "a check that got a Verdict is not logged unless --log-checks asks for it"

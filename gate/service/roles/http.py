@@ -27,17 +27,20 @@ from gate.http.operators import OperatorAuth
 from gate.http.options import HttpOptions, ProxySignIn
 from gate.http.server import HttpServer, serve_http
 from gate.http.shared import Shared
+from gate.http.v1 import check
 from gate.metrics import (
+    CHECK_SECONDS,
     CHECKS,
     HTTP_BUCKETS_S,
     HTTP_REQUESTS,
+    HTTP_SECONDS,
     WEBSOCKET_MESSAGES,
     WEBSOCKETS,
     WEBSOCKETS_CLOSED,
     WRITE_ACK_MS,
     WRITE_APPLIED,
     WRITE_DURABILITY_LATE,
-    add_http_times,
+    add_times,
 )
 from gate.readiness import Ready
 from gate.replica.authorization import Admission
@@ -221,7 +224,9 @@ class Tally:
         for (group, status), many in requests.items():
             HTTP_REQUESTS.labels(group, str(status)).inc(many)
         for group, these in times.items():
-            add_http_times(group, these.counts, these.total_s)
+            add_times(HTTP_SECONDS.labels(group), these.counts, these.total_s)
+            if group == check.GROUP:
+                add_times(CHECK_SECONDS.labels("http"), these.counts, these.total_s)
         for word, many in words.items():
             CHECKS.labels(word).inc(many)
 

@@ -12,7 +12,16 @@ import resource
 from collections import Counter
 
 from gate.errors import ReplicaForeign, ReplicaMissing
-from gate.metrics import CHECKS, NATIVE_WORKERS, RESP_CONNECTIONS, RESP_CONNECTIONS_OPENED, RESP_ERRORS
+from gate.metrics import (
+    CHECK_SECONDS,
+    CHECKS,
+    HTTP_BUCKETS_S,
+    NATIVE_WORKERS,
+    RESP_CONNECTIONS,
+    RESP_CONNECTIONS_OPENED,
+    RESP_ERRORS,
+    add_times,
+)
 from gate.replica.native_core import trusted_core
 from gate.service.certificates import Certificates
 from gate.service.limits import FEW_FILES, most_clients
@@ -42,6 +51,9 @@ class Tally:
             if total != self._words[word]:
                 CHECKS.labels(word).inc(total - self._words[word])
                 self._words[word] = total
+        counts, sum_us = worker.take_times()
+        if any(counts):
+            add_times(CHECK_SECONDS.labels("resp"), counts, sum_us / 1_000_000)
         NATIVE_WORKERS.set(trusted_core() is not None)
         RESP_CONNECTIONS.set(worker.connections)
         RESP_CONNECTIONS_OPENED.inc(worker.connections_total - self._opened)
@@ -115,6 +127,7 @@ async def _served(context: RoleContext) -> WireServer | None:
         max_staleness_ms=config.max_staleness_ms,
         on_stale=config.on_stale,
         on_counts=Tally().report,
+        time_bounds_us=tuple(round(bound_s * 1_000_000) for bound_s in HTTP_BUCKETS_S),
         max_connections=_most_connections(),
     )
     while not context.stopping.is_set():
