@@ -32,7 +32,7 @@ LONGEST_WAIT_MS = 30_000
 SEND_EVERY_S = 0.025
 """More than 50 messages in a second would close the connection."""
 
-_UNASKED = ("welcome", "closing")
+_UNASKED = ("welcome", "closing", "token-ending", "presence-changed", "watch-ended")
 _QUIT = b"quit"
 
 

@@ -37,10 +37,12 @@ from gate.http.limits import Limiter
 from gate.http.options import HttpOptions
 from gate.http.peers import Origin, client_address
 from gate.http.pinging import Pinging
+from gate.http.pushing import Pushing
 from gate.http.room import LongWork, Streams, Unauthenticated
 from gate.http.routing import user_in
 from gate.presence.local_gateway import LocalGateway
 from gate.presence.shared_feeds import SharedFeeds
+from gate.presence.watching import Watches
 from gate.readiness import Ready
 from gate.replica.reading import Reading
 from gate.store.acks import Acknowledger, Applied
@@ -83,6 +85,10 @@ class Deps:
     unauthenticated: Unauthenticated = field(default_factory=Unauthenticated)
     """The WebSockets whose clients have not sent a Token yet."""
     pinging: Pinging = field(default_factory=Pinging)
+    pushing: Pushing = field(default_factory=Pushing)
+    """Turns of WebSockets to which something is sent unasked."""
+    looking: Pushing = field(default_factory=lambda: Pushing(share=0.1))
+    """Turns of WebSockets whose watched Users may have become hidden."""
     gateway: LocalGateway | None = None
     """What holds the Sessions of WebSockets; None where this node takes none."""
     roles_missing: Callable[[], list[str]] = _nothing_missing
@@ -119,6 +125,11 @@ class Deps:
     def acks(self) -> Acknowledger:
         """Waits until a write is effective. `StoreUnavailable` before Redis has been reached."""
         return self.acks_when_ready.get()
+
+    @cached_property
+    def watches(self) -> Watches:
+        """The Users that WebSockets of this process watch."""
+        return Watches(self.presence, self.feeds)
 
     def refuse_stale_ms(self, stale_ms: int, app: AppFacts | None = None) -> None:
         """Raise `Stale` where checks of the App are refused from facts of that age; without an App, the deployment's policy.

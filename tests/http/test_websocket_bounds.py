@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gate.http.client import websocket
+from gate.http.client import closing
 from gate.http.client.messages import MAX_MESSAGE_BYTES
 from gate.http.client.websocket import MAX_MESSAGES_A_SECOND
 from gate.store import presence_keys as keys
@@ -34,7 +34,7 @@ def is_held(client: Socket) -> bool:
 async def test_one_that_reads_nothing_holds_its_connection_no_longer_than_it_may(
     world: World, monkeypatch: pytest.MonkeyPatch, questions: int
 ) -> None:
-    monkeypatch.setattr(websocket, "CLOSE_WITHIN_S", 0.2)
+    monkeypatch.setattr(closing, "CLOSE_WITHIN_S", 0.2)
     slow = await connect(world.url, token_of(world.app, "slow"))
     slow.writer.transport.pause_reading()  # type: ignore[attr-defined]
     for _ in range(questions):

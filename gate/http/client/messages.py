@@ -7,6 +7,7 @@ mistake still repeats the id.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
@@ -18,6 +19,8 @@ from gate.errors import GateError, InvalidInput, TokenRefused
 from gate.http.bodies import MAX_JSON_PARTS
 from gate.http.client import blacklist, presence
 from gate.http.client.endpoint import MessageContext
+from gate.http.client.renewal import Renewal
+from gate.http.client.watcher import MAX_WATCHED_USERS, Watcher
 from gate.http.context import Deps
 from gate.http.errors import client_problem
 from gate.http.fields import Seconds, UntilMs, expiry_mistakes, expiry_ms, up_to
@@ -69,6 +72,24 @@ class Blacklist(_Message, frozen=True, tag="blacklist"):
             )
 
 
+class Watch(_Message, frozen=True, tag="watch"):
+    """Who of these is online, now and whenever that changes?"""
+
+    users: Annotated[list[bytes], up_to(MAX_WATCHED_USERS)]
+
+
+class Unwatch(_Message, frozen=True, tag="unwatch"):
+    """Send no more changes of these, or of any."""
+
+    users: Annotated[list[bytes], up_to(MAX_WATCHED_USERS)] | None = None
+
+
+class Token(_Message, frozen=True, tag="token"):
+    """A newer Token of the same User."""
+
+    token: str
+
+
 class Block(_Message, frozen=True, tag="block"):
     """Put these on my Blacklist."""
 
@@ -87,25 +108,50 @@ class Unblock(_Message, frozen=True, tag="unblock"):
     users: Annotated[list[bytes], up_to(blacklist.MAX_OWN_LIST_USERS)]
 
 
-async def answer(deps: Deps, app_key: str, session: LocalSession, text: str) -> tuple[str, bytes]:
+@dataclass(slots=True)
+class Conversation:
+    """What one connection keeps between its messages."""
+
+    session: LocalSession
+    watcher: Watcher
+    renewal: Renewal
+
+    def close(self) -> None:
+        """The connection ended."""
+        self.watcher.close()
+        self.renewal.close()
+
+
+@dataclass(slots=True)
+class _Asking(MessageContext):
+    """A message of a connection."""
+
+    conversation: Conversation
+
+
+async def answer(deps: Deps, conversation: Conversation, text: str) -> tuple[str, bytes]:
     """The answer to one message: its type, and all of it as JSON. Mistakes and what is unavailable are answers too."""
     sent: dict[str, Any] = {}
     try:
         sent = _object(text)
-        body = await _answered(deps, app_key, session, sent)
+        body = await _answered(deps, conversation, sent)
     except GateError as fault:
         body = _problem(fault)
     mark = sent.get("id")
     return body["type"], msgspec.json.encode(body if mark is None else {**body, "id": mark})
 
 
-async def _answered(deps: Deps, app_key: str, session: LocalSession, sent: dict[str, Any]) -> Answer:
+async def _answered(deps: Deps, conversation: Conversation, sent: dict[str, Any]) -> Answer:
+    session = conversation.session
+    app_key = session.app.key
     shape, message = _decoded(sent)
     if sent["type"] == "ping":
         return {"type": "pong"}
     if sent["type"] == "logout":
         session.end("logout")  # interrupts the connection once this is answered
         return {"type": "logout"}
+    if sent["type"] == "token":
+        return _renewed(deps, conversation, str(sent["token"]))
     session.is_active = True
     if sent["type"] == "active":
         return {"type": "active"}
@@ -120,10 +166,29 @@ async def _answered(deps: Deps, app_key: str, session: LocalSession, sent: dict[
         token.check_user(session.minted_at_ms, app.user(session.user), now_ms)
     answers, limits = _TABLE[shape.declared]
     deps.limiter.spend(facts, limits, session.user)
-    if shape.declared is Presence:
+    if shape.declared in (Presence, Watch):
         deps.limiter.spend_asked(facts, session.user, min(len(sent["users"]), presence.MAX_CLIENT_PRESENCE_USERS))
-    outcome = await answers(MessageContext(deps, facts, now_ms, session.user), shape.checked(message, now_ms))
+    asking = _Asking(deps, facts, now_ms, session.user, conversation)
+    outcome = await answers(asking, shape.checked(message, now_ms))
     return {"type": sent["type"], **outcome}
+
+
+def _renewed(deps: Deps, conversation: Conversation, shown: str) -> Answer:
+    session = conversation.session
+    with deps.replica as snapshot:
+        app = snapshot.app(session.app.key)
+        # Before the Token is verified: a client that tries many pays for each.
+        if app is not None:
+            deps.limiter.spend(app.app, _ON_CONNECT, session.user)
+    return {"type": "token", "expires": conversation.renewal.renew(shown)}
+
+
+async def _watch(asking: _Asking, message: Watch) -> Answer:
+    return {"presence": await asking.conversation.watcher.watch(message.users)}
+
+
+async def _unwatch(asking: _Asking, message: Unwatch) -> Answer:
+    return {"watching": asking.conversation.watcher.unwatch(message.users)}
 
 
 async def _presence(asking: MessageContext, message: Presence) -> Answer:
@@ -146,20 +211,26 @@ async def _unblock(asking: MessageContext, message: Unblock) -> Answer:
 
 
 _ON_LISTS = (*limit_names("/client/v1/blacklist"), EACH_CLIENT)
+_ON_CONNECT = (*limit_names("/client/v1/connect"), EACH_CLIENT)
 _ON_PRESENCE = (*limit_names("/client/v1/presence"), EACH_CLIENT)
-_TABLE: dict[type[Body], tuple[Callable[[MessageContext, Any], Awaitable[Answer]], tuple[str, ...]]] = {
+_TABLE: dict[type[Body], tuple[Callable[[Any, Any], Awaitable[Answer]], tuple[str, ...]]] = {
     Presence: (_presence, _ON_PRESENCE),
+    Watch: (_watch, _ON_PRESENCE),
+    Unwatch: (_unwatch, (EACH_CLIENT,)),
     Blacklist: (_blacklist, _ON_LISTS),
     Block: (_block, _ON_LISTS),
     Unblock: (_unblock, _ON_LISTS),
 }
 """What answers a message, and the App's limits that it counts against: those of the call over HTTP."""
 
-_TYPES: dict[str, type[Body]] = {
+TYPES: dict[str, type[Body]] = {
     "ping": Ping,
     "active": Active,
     "logout": Logout,
+    "token": Token,
     "presence": Presence,
+    "watch": Watch,
+    "unwatch": Unwatch,
     "blacklist": Blacklist,
     "block": Block,
     "unblock": Unblock,
@@ -188,9 +259,9 @@ def _object(text: str) -> dict[str, Any]:
 
 def _decoded(sent: dict[str, Any]) -> tuple[Shape[Any], msgspec.Struct]:
     kind = sent.get("type")
-    if not isinstance(kind, str) or kind not in _TYPES:
-        raise InvalidInput("type", f"must be one of {', '.join(_TYPES)}, got {str(kind)[:40]!r}")
-    shape: Shape[Any] = shape_of(_TYPES[kind])
+    if not isinstance(kind, str) or kind not in TYPES:
+        raise InvalidInput("type", f"must be one of {', '.join(TYPES)}, got {str(kind)[:40]!r}")
+    shape: Shape[Any] = shape_of(TYPES[kind])
     try:
         return shape, msgspec.convert({name: value for name, value in sent.items() if name != "id"}, shape.loose)
     except msgspec.ValidationError as fault:

@@ -14,25 +14,27 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import cast
+from contextlib import suppress
 
 from aiohttp import HttpVersion11, WSMsgType, web
 from msgspec import UNSET
 
 from gate.clock import monotonic_ms
-from gate.core.closing import ENDINGS, REFUSALS, reconnect_ms
+from gate.core.closing import ENDINGS, reconnect_ms
 from gate.core.limits import EACH_CLIENT, limit_names
 from gate.core.model import FOREVER_MS
 from gate.core.presence import CloseReason, Verified
 from gate.errors import GateError, Unavailable
 from gate.http.auth_watch import WHO, called_by, watched
-from gate.http.client import handshake, messages
+from gate.http.client import closing, handshake, messages
 from gate.http.client.notices import Closing, Welcome, encoded
+from gate.http.client.renewal import Renewal
+from gate.http.client.watcher import Watcher
 from gate.http.context import Deps
-from gate.http.errors import UpgradeRequired, client_problem
+from gate.http.errors import UpgradeRequired
 from gate.http.fields import json_id
 from gate.http.pinging import PING_EVERY_S
-from gate.http.room import AUTHENTICATE_WITHIN_S, MAX_UNAUTHENTICATED
+from gate.http.room import MAX_UNAUTHENTICATED
 from gate.presence.app_lease import LocalSession
 from gate.presence.local_gateway import LocalGateway
 from gate.replica.authorization import authorize_connect
@@ -42,8 +44,6 @@ MAX_MESSAGES_A_SECOND = 50
 """Of all frames of a client: a person's app sends a few; a script that hammers should use the server's API."""
 SEND_WITHIN_S = 10.0
 """By then the client must have taken enough of what it was sent for more to fit."""
-CLOSE_WITHIN_S = 2.0
-"""So long is waited for a client's own close frame."""
 BAN_SEEN_WITHIN_S, BAN_LOOK_EVERY_S = 0.05, 0.005
 """The kick may be here a moment before this Replica has the Ban, and says when it ends."""
 UNAUTHENTICATED_SHARE = 10
@@ -55,7 +55,7 @@ async def connect(request: web.Request, deps: Deps) -> web.StreamResponse:
     """Serve one client until it disconnects."""
     # Compression would cost each connection more memory than all the rest of it. The library refuses the size itself too.
     socket = web.WebSocketResponse(
-        timeout=CLOSE_WITHIN_S,
+        timeout=closing.CLOSE_WITHIN_S,
         autoping=False,
         compress=False,
         max_msg_size=messages.MAX_MESSAGE_BYTES + 1,
@@ -94,7 +94,7 @@ async def _with_first_message(request: web.Request, deps: Deps, socket: web.WebS
         except (GateError, TimeoutError) as fault:
             if not socket.prepared:
                 raise
-            await _refuse(request, deps, socket, fault)
+            await closing.refuse(request, socket, fault)
             return
         await client.converse(request.transport)
     except EOFError:
@@ -125,46 +125,6 @@ async def _opened(request: web.Request, deps: Deps, socket: web.WebSocketRespons
     return client
 
 
-async def _refuse(
-    request: web.Request, deps: Deps, socket: web.WebSocketResponse, fault: GateError | TimeoutError
-) -> None:
-    """Close a connection that was opened without a Token, with the words of a refusal at the handshake."""
-    problem = None if isinstance(fault, TimeoutError) else client_problem(fault, "")
-    spread_ms = reconnect_ms(1, random.random())
-    if problem is None:
-        ending = ENDINGS["silent"]
-        said = Closing(
-            reason="silent",
-            code=ending.code,
-            message=f"no Token came within {AUTHENTICATE_WITHIN_S:g} s: connect again",
-            reconnect=ending.comes_back,
-            reconnect_ms=spread_ms,
-        )
-    else:
-        word = str(problem.body["error"]).removeprefix("user-")
-        refusal = REFUSALS[word]
-        wait_ms = int(problem.headers.get("Retry-After", "0")) * 1_000 + spread_ms
-        said = Closing(
-            reason=word,
-            code=refusal.code,
-            message=str(problem.body["message"]),
-            reconnect=refusal.comes_back,
-            reconnect_ms=wait_ms if refusal.comes_back else None,
-            until=cast("int | None", problem.body["until"]) if "until" in problem.body else UNSET,
-        )
-    try:
-        await _close_with(socket, said)
-    except (TimeoutError, ConnectionError):
-        if request.transport is not None:
-            request.transport.abort()
-
-
-async def _close_with(socket: web.WebSocketResponse, said: Closing) -> None:
-    async with asyncio.timeout(CLOSE_WITHIN_S):
-        await socket.send_frame(encoded(said), WSMsgType.TEXT)
-        await socket.close(code=said.code, message=said.reason.encode())
-
-
 def _is_handshake(request: web.Request, socket: web.WebSocketResponse) -> bool:
     if request.method != "GET" or request.version < HttpVersion11:  # neither is looked at below
         return False
@@ -190,6 +150,7 @@ class Client:
     """One connection. Each frame that arrives sets `is_heard`; `ping` clears it."""
 
     __slots__ = (
+        "_conversation",
         "_counted",
         "_deps",
         "_ended",
@@ -198,6 +159,7 @@ class Client:
         "_socket",
         "_task",
         "_transport",
+        "_unsent_since_ms",
         "by",
         "is_heard",
         "is_pinged",
@@ -206,6 +168,7 @@ class Client:
     )
 
     session: LocalSession
+    _conversation: messages.Conversation
 
     def __init__(self, deps: Deps, gateway: LocalGateway, socket: web.WebSocketResponse, by: Verified) -> None:
         self.by = by
@@ -221,15 +184,20 @@ class Client:
         self._ended: CloseReason | None = None
         self._second = 0
         self._counted = 0
+        self._unsent_since_ms = 0
 
     async def open(self, platform: str, ip: str) -> None:
         """The Session. Raises what refuses it."""
-        self.session = await self._gateway.open(self.by, platform, ip, self.end)
+        session = self.session = await self._gateway.open(self.by, platform, ip, self.end)
+        self._conversation = messages.Conversation(
+            session, Watcher(self._deps, session, self.push), Renewal(self._deps, session, self.push)
+        )
         self._deps.count_websocket("opened", "")
 
     def close(self) -> None:
         """The connection ended: close the Session."""
         why = self._ended or self.left
+        self._conversation.close()
         self._gateway.close(self.by.app.key, self.session, why)
         self._deps.count_websocket("closed", why)
         if self._transport is not None and self._unsent_bytes():
@@ -258,6 +226,21 @@ class Client:
             return False  # its own task notices as well
         return True
 
+    async def push(self, said: bytes) -> bool:
+        """Send a message that is no answer, without waiting. False if the client has not taken what it was sent before."""
+        if self._task is None or self._ended is not None:
+            return True  # it is sent nothing any more
+        if self._unsent_bytes():
+            now_ms = monotonic_ms()
+            self._unsent_since_ms = self._unsent_since_ms or now_ms
+            if now_ms - self._unsent_since_ms > SEND_WITHIN_S * 1_000:
+                self._cut_off()
+            return False
+        self._unsent_since_ms = 0
+        with suppress(ConnectionError):  # its own task notices as well
+            await self._socket.send_frame(said, WSMsgType.TEXT)
+        return True
+
     async def converse(self, transport: asyncio.Transport | None) -> None:
         """Answer messages until either side ends the connection."""
         self._task, self._transport = asyncio.current_task(), transport
@@ -265,6 +248,8 @@ class Client:
             if self._ended is None:
                 self._deps.pinging.add(self.ping)
                 await self._say(self._welcome())
+                if self._socket.ws_protocol:  # clients from before the subprotocol expect no such message
+                    self._conversation.renewal.begin()
                 await self._answer_all()
         except asyncio.CancelledError:
             if self._ended is None or self._task is None:
@@ -279,7 +264,7 @@ class Client:
     # Speaking
 
     async def _answer_all(self) -> None:
-        socket, key = self._socket, self.by.app.key
+        socket, conversation = self._socket, self._conversation
         while True:
             frame = await socket.receive()
             self.is_heard = True
@@ -290,7 +275,7 @@ class Client:
                 self._ended = "flooding"
                 return
             if frame.type is WSMsgType.TEXT:
-                kind, answered = await messages.answer(self._deps, key, self.session, frame.data)
+                kind, answered = await messages.answer(self._deps, conversation, frame.data)
                 self._deps.count_websocket("message", kind)
                 await self._say(answered)
             elif frame.type is WSMsgType.PING:
@@ -318,7 +303,7 @@ class Client:
             until=await self._ban_ends() if why == "banned" else UNSET,
         )
         try:
-            await _close_with(self._socket, said)
+            await closing.close_with(self._socket, said)
         except TimeoutError:
             self._cut_off()
 
