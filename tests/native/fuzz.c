@@ -32,6 +32,7 @@ static const char *const PARTS[] = {"*3\r\n$10\r\nGATE.CHECK\r\n", "*3\r\n$12\r\
                                     "*3\r\n$10\r\nGATE.CHECK\r\n$1:\r\nexactly-twenty-bytes\r\n$3\r\nana\r\n"}; /* ':' is 10 */
 
 #define LONG "long" /* the key of a value on pages of its own, behind all others */
+#define IN_SHADOW 16 /* the greatest */
 #define LIST_POLICY_IS_BOTH 2 /* of the flags in an App's settings */
 
 static uint8_t *exactly(const uint8_t *from, size_t size) {
@@ -196,7 +197,7 @@ static void plant_value(gate_tree *tree, gate_users *users, uint8_t *file) {
     uint8_t *head = (uint8_t *)value - key_size - 8;
     uint8_t first_byte = size > 0 ? value[0] : 0;
     memcpy(head_was, head, 8);
-    uint8_t settings[] = {0, 0, 0, 1, (uint8_t)(any(2) ? LIST_POLICY_IS_BOTH : 0)};
+    uint8_t settings[] = {0, 0, 0, 1, (uint8_t)((any(2) ? LIST_POLICY_IS_BOTH : 0) | (any(8) ? 0 : IN_SHADOW))};
     assert(gate_users_adopt(users, tree, settings, sizeof settings) == GATE_FOUND);
     if (key[0] == 'U') {
         uint32_t lists;
@@ -398,7 +399,7 @@ static size_t ask_in_resp(gate_users *users, int file_is_whole) {
         while (expected < taken && (one = answerable(in + expected, chunk - expected)) != 0)
             expected += one;
         assert(taken == expected);
-        if (is_whole && file_is_whole)
+        if (is_whole && file_is_whole && !users->is_shadow) /* in shadow mode it stops at a denial too */
             assert(answerable(in + taken, chunk - taken) == 0);
         assert(taken <= chunk && written <= taken && (written == 0) == (taken == 0));
         free(in), free(out);
@@ -414,7 +415,7 @@ static void adopt(gate_users *users, gate_tree *tree) {
     static uint8_t settings[1 << 16];
     size_t size = 5;
     memcpy(settings, "\0\0\0\1", 4);
-    settings[4] = (uint8_t)any(any(8) ? 12 : 256);
+    settings[4] = (uint8_t)(any(any(8) ? 12 : 256) | (any(4) ? 0 : IN_SHADOW));
     for (uint64_t exempt = any(20) ? 0 : any(2000); exempt > 0; exempt--) {
         settings[size] = (uint8_t)(1 + any(any(9999) ? 8 : 80));
         memcpy(settings + size + 1, &exempt, sizeof exempt);
@@ -424,7 +425,7 @@ static void adopt(gate_users *users, gate_tree *tree) {
         settings[any(size)] = (uint8_t)any(256);
     if (any(8) == 0)
         size = any(size);
-    int is_right = size >= 5 && settings[0] == 0 && settings[4] < 12; /* both switches are 12 */
+    int is_right = size >= 5 && settings[0] == 0 && settings[4] < 2 * IN_SHADOW && (settings[4] & 12) != 12; /* both switches */
     for (size_t at = 5; is_right && at < size; at += 1u + settings[at])
         is_right = settings[at] >= 1 && settings[at] <= 64 && settings[at] < size - at;
     uint8_t *exact = exactly(settings, size);

@@ -92,7 +92,7 @@ def test_a_small_cache_starts_over_and_answers_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [b"", PLAIN[:4], b"\1" + PLAIN[1:], PLAIN[:4] + b"\x10", PLAIN[:4] + b"\x0c", PLAIN + b"\0", PLAIN + b"\2a"],
+    [b"", PLAIN[:4], b"\1" + PLAIN[1:], PLAIN[:4] + b"\x20", PLAIN[:4] + b"\x0c", PLAIN + b"\0", PLAIN + b"\2a"],
 )
 def test_settings_of_another_form_are_refused(tmp_path: Path, settings: bytes) -> None:
     assert core is not None

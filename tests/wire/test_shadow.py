@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
+import hiredis
 import pytest
 
 from gate import Replica
@@ -12,7 +14,7 @@ from gate.errors import Stale
 from gate.replica.layout import BOARD_FILE
 from gate.replica.reading import Reading
 from gate.replica.status_page import StatusPage
-from gate.wire import replies
+from gate.wire import checks, replies
 from gate.wire.client import Worker
 from tests.replica.ledger import Ledger, app_facts, app_set, said, without_core
 from tests.wire.conftest import SECRETS
@@ -200,9 +202,9 @@ def test_an_app_overrides_the_policy_of_the_deployment(
 ) -> None:
     worker.max_staleness_ms = deployment_ms
     aged(status_page, 0)
-    line, other = Line(worker), Line(worker)
+    line, other = Line(worker), Peer(worker)
     line.send(AUTH)
-    other.send(command("AUTH", "other", "theirs"))
+    other("AUTH", "other", "theirs")
     for settings in ({}, policy):  # the first for a connection that has seen another policy
         switched(ledger, shadow, **settings)
         assert not line.send(CHECKED[0]).startswith(REFUSED)
@@ -214,7 +216,7 @@ def test_an_app_overrides_the_policy_of_the_deployment(
     if not is_answered:
         assert b" and this " + by + b" refuses past " in line.send(CHECKED[0])
     is_refused = 0 < deployment_ms < age_ms
-    assert other.send(command("GATE.CHECK", "a", "b")).startswith(REFUSED) is is_refused
+    assert isinstance(other("GATE.CHECK", "a", "b"), hiredis.ReplyError) is is_refused
 
 
 def test_facts_exactly_as_old_as_the_limit_are_used(worker: Worker, ledger: Ledger) -> None:
@@ -226,3 +228,32 @@ def test_facts_exactly_as_old_as_the_limit_are_used(worker: Worker, ledger: Ledg
     worker.refuse_stale_ms(app, LIMIT_MS)
     with pytest.raises(Stale, match="this App refuses past 5000 ms"):
         worker.refuse_stale_ms(app, LIMIT_MS + 1)
+
+
+async def test_a_long_mcheck_counts_each_recipient_once(line: Line, ledger: Ledger) -> None:
+    """Its first part is decided at once, and again with the rest in later turns."""
+    switched(ledger, True)
+    worker = line.connection.worker
+    worker.begin()
+    line.connection.client.app()
+    later = checks.check_many_later(line.connection.client, "app", b"bob", [b"alice", b"carol", b"dora"])
+    worker.reading.release()
+    while not later.arrival.done():
+        line.one_pass()
+    assert later.word() == b"*3\r\n:1\r\n:1\r\n:1\r\n"
+    counts = counted(worker)
+    assert (counts.checks, counts.reasons) == (3, {"blacklisted": 1, "not-whitelisted": 1})
+
+
+async def test_a_batch_past_a_slice_counts_each_recipient_once(
+    line: Line, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switched(ledger, True)
+    monkeypatch.setattr(checks, "AT_ONCE_US", 0)
+    line.send(command("GATE.MCHECK", "eve", *["alice"] * 400))
+    async with asyncio.timeout(10):
+        while not line.transport.written.endswith(b"*400\r\n" + b":1\r\n" * 400):
+            line.one_pass()
+            await asyncio.sleep(0)
+    counts = counted(line.connection.worker)
+    assert (counts.checks, counts.reasons) == (400, {"sender-banned": 400})
