@@ -77,7 +77,7 @@ async def main(context: RoleContext) -> None:
         Certificates(context, context.role_config.http_tls, server.use_tls, ["http/1.1"])
     shadow = ShadowReporter(shadows)
     shadow.client = presence.store.client
-    reporting = asyncio.gather(tally.report_for_ever(), shadow.run())
+    reporting = [asyncio.create_task(one) for one in (tally.report_for_ever(), shadow.run())]
     if context.role_config.is_restart:
         context.ready()
     connecting = asyncio.create_task(_connect(context, store, acks))
@@ -95,7 +95,8 @@ async def main(context: RoleContext) -> None:
         stopping.cancel()
         gc.disable()  # it would look through what thousands of WebSockets leave, which goes with the process anyway
         await server.drain(context.drain_s)
-        reporting.cancel()
+        for task in reporting:
+            task.cancel()
         await shadow.finish()
         await presence.aclose()
         tally.report()
