@@ -110,20 +110,41 @@ def test_each_byte_that_is_flipped_is_found_and_named() -> None:
 def test_a_file_that_was_cut_off_says_where() -> None:
     content = written(SOME)
     for length in range(len(content)):
-        with pytest.raises(BackupDamaged, match=rf"it ends at byte {length}, within .*: it was cut off"):
+        part = _part_at(content, length)
+        with pytest.raises(BackupDamaged, match=rf"^it ends at byte {length}, within {part}: it was cut off$"):
             read(content[:length])
+
+
+def _part_at(content: bytes, length: int) -> str:
+    """What a file of this length breaks off in."""
+    if length < 8:
+        return "its first bytes"
+    if length < 10:
+        return "its version"
+    at = 10
+    while at < len(content) - 32:
+        size = 9 + int.from_bytes(content[at : at + 4])
+        if length < at + size:
+            return f"the block at byte {at}"
+        at += size
+    return "its checksum"
 
 
 def test_bytes_behind_the_end_are_refused() -> None:
     content = written(SOME)
     with pytest.raises(BackupDamaged, match=rf"damaged at byte {len(content)}: there is more behind its end"):
         read(content + b"\0")
+    behind = io.BytesIO(content + bytes(100))
+    with pytest.raises(BackupDamaged):
+        list(BackupReader(behind).records())
+    assert behind.tell() == len(content) + 1, "however much there is, one byte of it is read"
     with pytest.raises(BackupDamaged, match="there is more"):
         read(content + content)
 
 
 def test_another_file_is_no_backup() -> None:
-    with pytest.raises(BackupForeign, match="does not begin as a backup of Gate"):
+    text = "^it does not begin as a backup of Gate: it is no backup, or damaged at byte 0$"
+    with pytest.raises(BackupForeign, match=text):
         read(b'{"kind":"ban","user":"ann","permanent":true}\n')
 
 
@@ -159,6 +180,41 @@ def test_a_block_with_a_right_checksum_may_still_be_wrong(payload: bytes, proble
 def test_a_block_that_claims_to_be_too_long_is_not_read() -> None:
     content = _file(b"H", msgspec.json.encode(HEADER)) + pack(">IIc", MAX_BLOCK_BYTES + 1, 0, b"D")
     with pytest.raises(BackupDamaged, match="more than any has"):
+        list(BackupReader(io.BytesIO(content)).records())
+
+
+@pytest.mark.parametrize(
+    ("blocks", "problem"),
+    [
+        ((b"X", b"{}"), "the header is missing"),
+        ((b"H", b"[]"), "the header can't be read: Expected `object`, got `array`"),
+        ((b"H", msgspec.json.encode(HEADER), b"X", b"..."), "a block of the unknown kind b'X'"),
+        ((b"H", msgspec.json.encode(HEADER), b"E", b"[]"), "its end can't be read: Expected `object`, got `array`"),
+        (
+            (b"H", msgspec.json.encode(HEADER), b"D", zlib.compress(bytes(MAX_BLOCK_BYTES + 1))),
+            "its records can't be read: it holds more, or less, than one block may",
+        ),
+    ],
+)
+def test_a_wrong_block_is_named_with_its_place(blocks: tuple[bytes, ...], problem: str) -> None:
+    content = _file(*blocks)
+    at = len(_file(*blocks[:-2]))
+    with pytest.raises(BackupDamaged) as damage:
+        list(BackupReader(io.BytesIO(content)).records())
+    assert str(damage.value) == f"damaged between byte {at} and byte {len(content) - 1}: {problem}"
+
+
+def test_a_block_whose_checksum_is_wrong_is_named_with_its_place() -> None:
+    content = bytearray(_file(b"H", msgspec.json.encode(HEADER)))
+    content[-1] ^= 1
+    with pytest.raises(BackupDamaged) as damage:
+        BackupReader(io.BytesIO(bytes(content)))
+    assert str(damage.value) == f"damaged between byte 10 and byte {len(content) - 1}: its checksum is another one"
+
+
+def test_a_block_of_the_greatest_length_is_read() -> None:
+    content = _file(b"H", msgspec.json.encode(HEADER), b"D", bytes(MAX_BLOCK_BYTES))
+    with pytest.raises(BackupDamaged, match="its records can't be read"):
         list(BackupReader(io.BytesIO(content)).records())
 
 

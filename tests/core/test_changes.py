@@ -75,6 +75,8 @@ ENTRIES = [
     WHOLE,
     *({name: value for name, value in WHOLE.items() if name != missing} for missing in (b"u", b"e", b"m", b"v")),
     LEAST | {b"z": b"of a later version", b"v": b"2"},
+    LEAST | {b"u": b"e", b"v": b"u"},
+    LEAST | {b"u": b"v", b"e": b"9"},
     dict(reversed(WHOLE.items())),
 ]  # fmt: skip
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gate.core.decide import Asks, decide, lists_refuse, recipient_asks, sender_is_clear
-from gate.core.model import FOREVER_MS, NO_FACTS, AppFacts, ListKind, UserFacts
+from gate.core.decide import Asks, decide, exempt_ids, is_exempt, lists_refuse, recipient_asks, sender_is_clear
+from gate.core.model import FOREVER_MS, NO_FACTS, AppFacts, ListKind, ListPolicy, UserFacts
 from gate.core.verdict import Verdict
 from harness.seeds import examples
 from tests.cases.facts import DictFacts
@@ -196,3 +196,30 @@ def test_an_exempt_sender_of_any_bytes_is_looked_up_without_failing() -> None:
     app = AppFacts(key="app", secrets=("s",), exempt=frozenset({"news"}), whitelists="on")
     assert decide(DictFacts(app, {}, []), b"\xff\x00", BOB, 0).word == "not-whitelisted"
     assert decide(DictFacts(app, {}, []), b"news", BOB, 0).word == "allowed"
+
+
+def test_the_exempt_ids_are_those_whose_text_the_app_names() -> None:
+    names = frozenset({"news", "\udcff", "\udcc3\udca9"})
+    app = AppFacts(key="app", secrets=("s",), exempt=names)
+    assert sorted(exempt_ids(app)) == [b"news", b"\xff"], "no id decodes to the other two"
+    in_order = AppFacts(key="app", secrets=("s",), exempt=("\ud800", "news"))  # type: ignore[arg-type]
+    assert exempt_ids(in_order) == [b"news"]
+    assert [is_exempt(app, user) for user in (b"news", b"\xff", "é".encode(), b"bob")] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("list_policy", "whitelist_on", "blacklist_size", "asks"),
+    [
+        ("whitelist-replaces-blacklist", False, 0, Asks.NOTHING),
+        ("whitelist-replaces-blacklist", False, 1, Asks.BLACKLIST),
+        ("whitelist-replaces-blacklist", True, 0, Asks.WHITELIST),
+        ("whitelist-replaces-blacklist", True, 1, Asks.WHITELIST),
+        ("both", False, 0, Asks.NOTHING),
+        ("both", False, 1, Asks.BLACKLIST),
+        ("both", True, 0, Asks.WHITELIST),
+        ("both", True, 1, Asks.EVERYTHING),
+    ],
+)
+def test_what_is_left_to_look_up(list_policy: ListPolicy, whitelist_on: bool, blacklist_size: int, asks: Asks) -> None:
+    app = AppFacts(key="app", secrets=("s",), list_policy=list_policy)
+    assert recipient_asks(app, UserFacts(whitelist_on=whitelist_on, blacklist_size=blacklist_size)) is asks
