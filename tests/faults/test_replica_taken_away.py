@@ -89,7 +89,7 @@ def test_taken_away(name: str, node: Node) -> None:
     assert node.metric(RELOADS) == before + cost
     with Replica.open(node.service.data, app=node.service.credentials.app_key) as opened:
         assert {pair: opened.verdict(*pair).word for pair in expected} == expected
-        assert opened.status.stale_ms == 0
+        wait_until(lambda: opened.status.stale_ms == 0, RECOVERY_TIMEOUT_S, "the facts to be fresh")
     node.asserts(expected)
 
 

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from pathlib import Path
 
 from gate.clock import wall_ms
 from gate.core.model import FOREVER_MS, AppFacts, ListKind
 from gate.store.store import Store
 from gate.store.sweep import MAX_SWEPT_A_SCRIPT, Sweep
+from harness.servers import RedisServer
 from tests.store.conftest import APP
 from tests.store.following import Follower, snapshot_facts
 from tests.store.odd_ids import ODD_IDS
@@ -79,16 +80,24 @@ async def test_a_run_that_is_to_stop_leaves_the_rest_to_the_next(valkey_store: S
     assert first + await Sweep(store).run(ENDS) == many
 
 
-async def test_a_slice_of_the_sweep_holds_up_no_other_command_for_long(valkey_store: Store) -> None:
+async def test_a_slice_of_the_sweep_holds_up_no_other_command_for_long(
+    valkey_store: Store, redis_server: RedisServer
+) -> None:
     store = valkey_store
     await ended_together(store)
     sweeping, longest_s = asyncio.ensure_future(Sweep(store).run(ENDS)), 0.0
     while not sweeping.done():
-        began = time.perf_counter()
+        began_s = processor_s(redis_server)
         await store.ping()
-        longest_s = max(longest_s, time.perf_counter() - began)
+        # What the server itself computes before it answers: other programs on this machine hold it up as well.
+        longest_s = max(longest_s, processor_s(redis_server) - began_s)
         await asyncio.sleep(0.001)
     assert longest_s < 0.1
+
+
+def processor_s(server: RedisServer) -> float:
+    """The processor time of the server's main thread, which runs the commands."""
+    return int(Path(f"/proc/{server.pid}/schedstat").read_text().split()[0]) / 1e9
 
 
 async def test_what_the_server_does_not_take_for_over_stays(store: Store) -> None:
