@@ -240,6 +240,11 @@ async def test_every_rule_of_a_verdict_is_explained(place: Place) -> None:
     await block(place, b"bob", b"carol", until_ms)
     timed = await visitor.app("check?from=carol&to=bob")
     assert "This may change by itself at 20" in timed.text
+    assert "shadow mode" not in denied.text
+    await place.world.set_app(msgspec.structs.replace(place.world.app, shadow=True))
+    shadowed = await visitor.app("check?from=alice&to=bob")
+    assert "No: the sender is on the recipient's Blacklist" in shadowed.text
+    assert "This App is in shadow mode: every check answers allowed" in shadowed.text
     for target in ("check", "check?from=alice", "check?to=bob"):
         half = await visitor.app(target)
         assert (half.status, "Every rule" in half.text) == (200, False)
