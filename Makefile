@@ -1,6 +1,6 @@
 # make serve sets up and runs the service; make test sets up and runs every test. A clone alone suffices for all of it.
 .DEFAULT_GOAL := help
-.PHONY: coverage mutants simulate help setup serve test lint pin-images audit sbom demo bench load chaos soak fuzz wheel libgate lock clean
+.PHONY: coverage mutants simulate help setup serve test lint pin-images audit sbom demo bench load chaos soak fuzz wheel libgate client lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -22,6 +22,7 @@ help:
 	@echo "make mutants   does a test fail if the code of a decision is changed (a quarter of an hour)"
 	@echo "make wheel   wheels with the compiled core, for x86-64 and arm64 Linux, in dist"
 	@echo "make libgate the C library for programs in other languages: build/libgate.so, build/libgate.a, build/gate.h"
+	@echo "make client  the npm package of the WebSocket's client: build/gate-client-VERSION.tgz"
 	@echo "make audit   known vulnerabilities of the dependencies    make sbom   a list of them in CycloneDX"
 	@echo "make pin-images  write the digests of container images into deploy"
 	@echo "make setup   only create .venv          make lock   pin the newest releases make clean"
@@ -123,6 +124,11 @@ build/libgate.so: scripts/make-libgate $(wildcard gate/native/*.c gate/native/*.
 	@scripts/make-libgate build
 	@echo "built build/libgate.so, build/libgate.a and build/gate.h: see docs/in-process.md"
 
+# The page at /client/ loads the same file.
+client:
+	@echo "built $$(scripts/make-client build): see docs/web-page.md"
+	@cmp -s build/client/dist/index.js gate/http/client/page/gate-client.js || cp build/client/dist/index.js gate/http/client/page/gate-client.js
+
 # Are vulnerabilities of the pinned dependencies known? Status 2 if the feed can't be reached (ARGS="requirements-dev.lock").
 audit: .venv/.quality-stamp
 	@$(BIN)/python -m scripts.audit $(ARGS)
@@ -144,4 +150,4 @@ lock:
 	@scripts/lock
 
 clean:
-	rm -rf .venv tests/conformance/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info build dist
+	rm -rf .venv tests/conformance/node/node_modules client/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info build dist

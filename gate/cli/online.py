@@ -83,13 +83,18 @@ async def _sampled(since_ms: int, presence: PresenceStore, app_key: str) -> list
     return await presence.history(app_key, since_ms)
 
 
+def state_of(presence: UserPresence) -> str:
+    """The word for a User's Presence."""
+    return "online" if presence.online else "offline"
+
+
 def _row(user: bytes, presence: UserPresence) -> tuple[str, ...]:
     if not presence.online:
         last = f"last seen {shown_moment(presence.last_seen_ms)}" if presence.last_seen_ms else "never seen"
-        return shown_id(user), "offline", "", last
+        return shown_id(user), state_of(presence), "", last
     platforms = dict.fromkeys(one.platform for one in presence.sessions)
     since_ms = min(one.since_ms for one in presence.sessions)
-    return shown_id(user), "online", ", ".join(platforms), shown_moment(since_ms)
+    return shown_id(user), state_of(presence), ", ".join(platforms), shown_moment(since_ms)
 
 
 def _print_counts(found: Counts, as_json: bool) -> None:

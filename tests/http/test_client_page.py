@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gate.core.closing import ENDINGS
+from gate.core.closing import ENDINGS, REFUSALS
 from gate.http.client import page
 from tests.http.world import World
 
@@ -47,8 +47,11 @@ def test_its_client_reads_a_code_without_a_message_as_it_is_meant() -> None:
     read = {
         int(code): (reason, back == "true") for code, reason, back in re.findall(r'(\d+): \["(.*?)", (\w+)\]', table)
     }
-    of_rfc_6455 = {1002: ("malformed", False), 1007: ("malformed", False), 1009: ("too-long", False)}
-    assert read == of_rfc_6455 | {one.code: (reason, one.comes_back) for reason, one in ENDINGS.items()}
+    # Of RFC 6455; and the code of refusals of which several words have one.
+    others = {1002: ("malformed", False), 1007: ("malformed", False), 1009: ("too-long", False)}
+    others |= {1013: ("unavailable", True), 4400: ("unauthorized", False)}
+    assert {code for code, _ in REFUSALS.values()} <= read.keys()
+    assert read == others | {one.code: (reason, one.comes_back) for reason, one in ENDINGS.items()}
 
 
 def test_the_page_names_no_other_host_and_runs_nothing_that_stands_in_it() -> None:

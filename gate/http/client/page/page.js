@@ -1,6 +1,6 @@
 /** The page: what is typed goes to the client, what the client says is shown. Other people's text only ever as text. */
 
-import { GateClient } from "./gate-client.js";
+import { connect } from "./gate-client.js";
 
 const MOST_LINES = 200;
 const MOST_MEMBERS = 100;
@@ -24,21 +24,29 @@ const ADVICE = {
   "app-unknown": "The Token is of an App that is not served here.",
   "app-removed": "Nothing helps: the App is gone.",
   replaced: "Connect here to put the other device out.",
-  refused: "Perhaps this User has too many Sessions: close one, then connect.",
+  "too-many-sessions": "Close one of its Sessions, then connect.",
 };
-ADVICE["user-banned"] = ADVICE.banned;
-ADVICE["user-deactivated"] = ADVICE.deactivated;
 
 const at = (id) => document.getElementById(id);
 let countdown = 0;
 
-const client = new GateClient(new URL("../", location.href), { onState: showState, onMessage: showMessage });
+/** The one of the last press of Connect. */
+let client = null;
 
 at("connecting").addEventListener("submit", (event) => {
   event.preventDefault();
-  client.connect(at("token").value.trim(), at("platform").value);
+  client?.close();
+  const token = at("token").value.trim();
+  client = connect({
+    url: new URL("../", location.href),
+    getToken: () => token,
+    platform: at("platform").value,
+    onState: showState,
+    onMessage: showMessage,
+    returnsAfterKick: true,
+  });
 });
-at("disconnect").addEventListener("click", () => client.close());
+at("disconnect").addEventListener("click", () => client?.close());
 at("presence").addEventListener("submit", (event) => {
   event.preventDefault();
   const users = [...new Set(at("users").value.split(/\s+/).filter(Boolean))];
@@ -49,10 +57,18 @@ at("blocking").addEventListener("submit", (event) => {
   change("block", at("other").value.trim(), "blocked: its messages are refused from now on");
 });
 at("list").addEventListener("click", () => showBlacklist());
-addEventListener("pagehide", () => client.close());
+addEventListener("pagehide", () => client?.close());
+
+/** What the page shows a state as: of the three of the client, "offline" is three for eyes. */
+function shownAs({ name, isFinal, reason }) {
+  if (name !== "offline") return name;
+  if (!isFinal) return "waiting";
+  return reason === "closed" ? "off" : "ended";
+}
 
 function showState(state) {
-  const { name, reason } = state;
+  const { reason } = state;
+  const name = shownAs(state);
   at("state").dataset.state = name;
   at("state-title").textContent = name === "online" ? `Online as ${shown(state.user)}` : HEADINGS[name];
   at("state-text").textContent = {
@@ -62,7 +78,7 @@ function showState(state) {
     waiting: sentence(state),
     ended: `${sentence(state)}${untilOf(state)} ${ADVICE[reason] ?? ""}`,
   }[name];
-  count(name === "waiting" ? state.waitMs : 0);
+  count(name === "waiting" ? state.reconnectMs : 0);
   at("asking").disabled = name !== "online";
   at("connect").disabled = name === "connecting" || name === "online";
   at("disconnect").disabled = name === "off" || name === "ended";
