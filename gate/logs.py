@@ -6,14 +6,16 @@ password inside a URL is blotted out wherever it occurs. Called once by each pro
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from contextlib import suppress
-from functools import lru_cache
+from datetime import UTC, datetime
+from functools import lru_cache, partial
 from types import TracebackType
-from typing import Any, Literal, TextIO, cast
+from typing import Any, Literal
 
 # structlog imports rich for a renderer that is not used here; without it each process starts 60 ms sooner.
 if "rich" not in sys.modules:
@@ -44,31 +46,21 @@ def _names_a_secret(field: str) -> bool:
     return _SECRET_NAME.search(field) is not None
 
 
-def scrub(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """The structlog processor that keeps secrets out."""
-    for name in [name for name in event if _names_a_secret(name)]:
-        event[name] = BLOT
+def scrub(event: MutableMapping[str, Any]) -> None:
+    """Keep secrets out of the fields of an event."""
     for name, value in event.items():
-        if isinstance(value, str):
+        if _names_a_secret(name):
+            event[name] = BLOT
+        elif isinstance(value, str):
             event[name] = without_secrets(value)
-    return event
 
 
 def configure_logs(level: str, form: Literal["text", "json"], role: str) -> None:
     """Set up structlog and the standard library's logging (libraries use it) for this process."""
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            _naming(role),
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            scrub,
-            _renderer(form),
-        ],
+        processors=[partial(_line, role, _text if form == "text" else _json)],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        # One write a line: all processes of the service share the file, and those of two would mix in what is written apart.
-        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Stderr())),
+        logger_factory=lambda *_: _Stderr(),  # it gets the name of the logger
         cache_logger_on_first_use=True,
     )
     root = logging.getLogger()
@@ -77,40 +69,42 @@ def configure_logs(level: str, form: Literal["text", "json"], role: str) -> None
     sys.excepthook = _log_crash
 
 
+def _line(
+    role: str, render: Callable[[dict[str, Any]], str], _logger: Any, method: str, event: MutableMapping[str, Any]
+) -> str:
+    """The processor of structlog: one step, since each request has a line."""
+    if "exc_info" in event:
+        event = structlog.processors.format_exc_info(_logger, method, event)
+    scrub(event)
+    at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    return render({"timestamp": at, "level": method, "role": role, "event": event.pop("event"), **event})
+
+
+def _text(fields: dict[str, Any]) -> str:
+    return " ".join([f"{name}={value!r}" for name, value in fields.items()])
+
+
+_json: Callable[[dict[str, Any]], str] = json.JSONEncoder(ensure_ascii=False, default=repr).encode
+
+
 class _Stderr:
     """stderr, where a line that can't be written (a full disk, a reader that ended) does not end what it reports on.
 
-    Python keeps such lines, up to 8 KiB of them, and writes them with the next one that can be.
+    Python keeps such lines, up to 8 KiB of them, and writes them with the next one that can be. One write a line: all
+    processes of the service share the file, and those of two would mix in what is written apart.
     """
 
-    def write(self, text: str) -> None:
+    def write(self, line: str) -> None:
         """One line."""
         with suppress(OSError):
-            sys.stderr.write(text)
+            sys.stderr.write(f"{line}\n")
 
-    def flush(self) -> None:
-        """Written by now, or kept."""
-        with suppress(OSError):
-            sys.stderr.flush()
-
-
-def _naming(role: str) -> Any:
-    def name(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        event["role"] = role
-        return event
-
-    return name
+    debug = info = warning = error = critical = write
 
 
 def _log_crash(kind: type[BaseException], fault: BaseException, trace: TracebackType | None) -> None:
     """What ends the process is an event like any other: one line, in the same form, past the same guards."""
     structlog.get_logger().critical("crashed", exc_info=(kind, fault, trace))
-
-
-def _renderer(form: Literal["text", "json"]) -> Any:
-    if form == "json":
-        return structlog.processors.JSONRenderer(ensure_ascii=False)
-    return structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "role", "event"], drop_missing=True)
 
 
 class _ToStructlog(logging.Handler):

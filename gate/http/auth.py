@@ -14,7 +14,7 @@ App's signatures alone need Redis, to know the nonces that were used).
 from __future__ import annotations
 
 import binascii
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from hmac import compare_digest
 from typing import NamedTuple
 
@@ -63,6 +63,9 @@ _SIGNATURE_ALONE = (
 _WRONG = "the App key or its secret is wrong"
 
 
+_SIGNED_HEADERS = [(name, f"RC-{name}") for name in ("App-Key", "Nonce", "Timestamp", "Signature")]
+
+
 class Signed(NamedTuple):
     """The four headers, as sent."""
 
@@ -75,8 +78,8 @@ class Signed(NamedTuple):
 def signed_headers(headers: Mapping[str, str]) -> Signed:
     """The headers, each under its own name or with `RC-` before it; `InvalidInput` names the one that is missing."""
     values = []
-    for name in ("App-Key", "Nonce", "Timestamp", "Signature"):
-        value = headers.get(name) or headers.get(f"RC-{name}")
+    for name, other in _SIGNED_HEADERS:
+        value = headers.get(name) or headers.get(other)
         if not value:
             raise InvalidInput(name, "is required")
         values.append(value)
@@ -97,10 +100,11 @@ async def v1_caller(headers: Mapping[str, str], deps: Deps, now_ms: int) -> Auth
     """The App that calls `/v1`, by Basic, or by signature if it is strict."""
     basic = headers.get("Authorization")
     if basic is not None:
-        pair = basic_pair(basic, _KEY_AND_SECRET)
+        if basic not in PROVEN:
+            basic_pair(basic, _KEY_AND_SECRET)  # a malformed header is refused while there is no Replica, too
         with deps.replica as snapshot:
-            app, caller = _app_with_secret(snapshot, *pair)
-            return Authenticated(app.app, caller)
+            app, caller = _basic_caller(basic, snapshot)
+        return Authenticated(app.app, caller)
     if _names_an_app(headers):
         signed = await signed_caller(headers, deps, now_ms)
         _require_strict(signed.facts)
@@ -111,14 +115,7 @@ async def v1_caller(headers: Mapping[str, str], deps: Deps, now_ms: int) -> Auth
 def fast_caller(headers: Mapping[str, str], snapshot: Reading) -> tuple[AppReading, Caller] | None:
     """As `v1_caller`, without Redis; None where `v1_caller` has to decide: a signature, or no credentials."""
     basic = headers.get("Authorization")
-    if basic is None:
-        return None
-    proven = PROVEN.get(basic)
-    if proven is not None:
-        app = snapshot.app(proven.facts.key)
-        if app is not None and app.app is proven.facts:
-            return app, proven.caller
-    return _remembered(basic, *_app_with_secret(snapshot, *basic_pair(basic, _KEY_AND_SECRET)))
+    return None if basic is None else _basic_caller(basic, snapshot)
 
 
 def admitted_caller(headers: Mapping[str, str], snapshot: Reading) -> Caller:
@@ -133,10 +130,12 @@ def admitted_caller(headers: Mapping[str, str], snapshot: Reading) -> Caller:
 
 def app_with_key(snapshot: Reading, app_key: str) -> AppReading | None:
     """The App with this key, whatever the key may look like."""
-    try:
-        return snapshot.app(checked_app_key(app_key))
-    except InvalidInput:
-        return None
+    if app_key not in snapshot.apps:
+        try:
+            checked_app_key(app_key)
+        except InvalidInput:
+            return None
+    return snapshot.app(app_key)
 
 
 def check_caller(headers: Mapping[str, str]) -> dict[str, str]:
@@ -165,17 +164,19 @@ def basic_pair(header: str, taken: str) -> tuple[str, str]:
     return name, secret
 
 
-def _app_with_secret(snapshot: Reading, app_key: str, secret: str) -> tuple[AppReading, Caller]:
+def _basic_caller(basic: str, snapshot: Reading) -> tuple[AppReading, Caller]:
+    proven = PROVEN.get(basic)
+    if proven is not None:
+        app = snapshot.app(proven.facts.key)
+        if app is not None and app.app is proven.facts:
+            return app, proven.caller
+    app_key, secret = basic_pair(basic, _KEY_AND_SECRET)
     app = app_with_key(snapshot, app_key)
     if app is None:
         raise CredentialsWrong(_WRONG, "unknown-app")
     caller = caller_with(app.app, secret.encode("utf-8", "surrogateescape"))
     if caller is None:
         raise CredentialsWrong(_WRONG, "wrong-secret", app_key)
-    return app, caller
-
-
-def _remembered(basic: str, app: AppReading, caller: Caller) -> tuple[AppReading, Caller]:
     if len(basic) <= MAX_PROVEN_CHARS:
         if len(PROVEN) >= MAX_PROVEN:
             PROVEN.clear()
@@ -197,19 +198,15 @@ def _signer(signed: Signed, snapshot: Reading) -> AppReading:
     app = app_with_key(snapshot, signed.app_key)
     if app is None:
         raise AppUnknown(f"no App has the key {signed.app_key[:40]!r}")
-    expected = [signature_of(secret, signed.nonce, signed.timestamp) for secret in app.app.secrets]
+    # The header is lowered, which depends on nothing secret; the comparison stays one of constant time.
+    given = signed.signature.lower().encode("utf-8", "surrogateescape")
+    expected = [signature_of(secret, signed.nonce, signed.timestamp).encode() for secret in app.app.secrets]
     # Nonce and timestamp joined, as they are signed: only the sender says where the one ends and the other begins.
     is_callback = (signed.nonce + signed.timestamp).startswith(CALLBACK_NONCE)
-    # The header is lowered, which depends on nothing secret; the comparison stays one of constant time.
-    if is_callback or not _matches(signed.signature.lower(), expected):
+    # A sum of a list: `any` would stop at the first match.
+    if is_callback or not sum([compare_digest(given, one) for one in expected]):
         raise CredentialsWrong("The signature is wrong, please check.", "wrong-signature", app.app.key)
     return app
-
-
-def _matches(given: str, accepted: Iterable[str]) -> bool:
-    """Compare with all of them, in a time that does not depend on where they differ."""
-    raw = given.encode("utf-8", "surrogateescape")
-    return sum([compare_digest(raw, one.encode("utf-8", "surrogateescape")) for one in accepted]) > 0
 
 
 async def _insist(facts: AppFacts, signed: Signed, deps: Deps, now_ms: int) -> None:

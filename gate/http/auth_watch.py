@@ -11,16 +11,18 @@ from gate.auth_failures import TOKEN_REASONS, AuthReason, Surface, auth_failed
 from gate.errors import AppUnknown, GateError, InvalidInput, TokenRefused
 from gate.http.context import Deps
 from gate.http.errors import CredentialsWrong, TriedTooOften
+from gate.http.responses import CALL_ID
 from gate.store.writer import ORIGIN, Origin, OriginKind
 
-CALL_ID = web.RequestKey("request_id", str)
 WHO = web.RequestKey("who", dict[str, str])
 """Who was authenticated, for the access log: `app`, `key` or `operator`."""
 
 
-def called_by(request: web.Request, deps: Deps, kind: OriginKind, name: str) -> None:
-    """From here on the writes of this request are its caller's in the audit."""
+def called_by(request: web.Request, deps: Deps, kind: OriginKind, name: str, who: dict[str, str] | None = None) -> None:
+    """From here on the writes of this request are its caller's in the audit. `who` is for the access log."""
     ORIGIN.set(Origin(kind, name, request.get(CALL_ID, ""), deps.address_of(request)))
+    if who is not None:
+        request[WHO] = who
 
 
 @contextmanager
@@ -29,11 +31,16 @@ def watched(request: web.Request, deps: Deps, surface: Surface) -> Iterator[None
     try:
         yield
     except GateError as fault:
-        reason = _reason_of(fault, surface)
-        if reason is not None:
-            app = fault.app if isinstance(fault, CredentialsWrong) else ""
-            auth_failed(surface, reason, app, deps.address_of(request))
+        report_failure(request, deps, surface, fault)
         raise
+
+
+def report_failure(request: web.Request, deps: Deps, surface: Surface, fault: GateError) -> None:
+    """Report this failure of the steps that authenticate a request, if the credentials are the reason."""
+    reason = _reason_of(fault, surface)
+    if reason is not None:
+        app = fault.app if isinstance(fault, CredentialsWrong) else ""
+        auth_failed(surface, reason, app, deps.address_of(request))
 
 
 def _reason_of(fault: GateError, surface: Surface) -> AuthReason | None:

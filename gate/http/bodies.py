@@ -85,7 +85,8 @@ class Bodies:
             raise BodiesFull("this node reads as many bodies as it may at this moment")
 
     def take(self, payer: Payer, many: int) -> None:
-        """Count bytes that were read."""
+        """Count bytes that were read; `BodiesFull` if they are too many."""
+        self.refuse_past_budget(payer, many)
         self._of_class[payer.kind] += many
         self._of_payer[payer] += many
 
@@ -127,7 +128,19 @@ async def read_body(request: web.Request, bodies: Bodies, payer: Payer, most_byt
         raise BodyTooLong("body", f"must be at most {most_bytes} bytes, {declared} were announced")
     if not request.can_read_body:
         return b""
-    bodies.refuse_past_budget(payer, declared or 1)
+    content = request.content
+    if not content.is_eof() or content.exception() is not None or _CONTINUE in request:
+        return await _arriving_body(request, bodies, payer, most_bytes, declared or 1)
+    body = content.read_nowait()  # nothing to wait for: it came with the head
+    if len(body) > most_bytes:
+        raise BodyTooLong("body", f"must be at most {most_bytes} bytes")
+    bodies.take(payer, len(body))
+    request[_HELD] = _Held(bodies, payer, len(body))
+    return body
+
+
+async def _arriving_body(request: web.Request, bodies: Bodies, payer: Payer, most_bytes: int, at_least: int) -> bytes:
+    bodies.refuse_past_budget(payer, at_least)
     pieces: list[bytes] = []
     size = 0
     try:
@@ -139,7 +152,6 @@ async def read_body(request: web.Request, bodies: Bodies, payer: Payer, most_byt
                 size += len(piece)
                 if size > most_bytes:
                     raise BodyTooLong("body", f"must be at most {most_bytes} bytes")
-                bodies.refuse_past_budget(payer, len(piece))
                 bodies.take(payer, len(piece))
                 # After each piece: what was taken is given back also if the next piece never comes.
                 request[_HELD] = _Held(bodies, payer, size)

@@ -90,7 +90,7 @@ class Connection(web.RequestHandler):
             super().data_received(data)
         elif self._rest:
             self._rest += data
-        elif len(data) > self._turn_bytes() or self._payload_parser is not None:
+        elif self._payload_parser is not None or (len(data) > TURN_BYTES and len(data) > self._turn_bytes()):
             self._rest = data
             self._take_turn()
         else:
@@ -170,7 +170,8 @@ class Connection(web.RequestHandler):
         count = self._request_count
         super().data_received(data)
         if self._request_count != count:
-            self._stop_head_timer()
+            if self._head_timer is not None:
+                self._stop_head_timer()
         elif self._head_timer is None and data and self._is_between_requests():
             self._head_timer = self._loop.call_later(HEAD_DEADLINE_S, self._end_without_head)
 
@@ -271,7 +272,7 @@ class _Parser:
             length = message.headers.get(hdrs.CONTENT_LENGTH)
             is_known = length is not None and not (message.chunked or message.upgrade)
             self.body_left = int(length) - body.total_bytes if is_known else 0
-        while messages:
+        while messages and messages[0][1] is EMPTY_PAYLOAD:
             answered = self._connection.answer_fast(messages)
             if not answered:
                 break

@@ -145,7 +145,8 @@ class Deps:
 
     def address_of(self, request: web.Request | Origin) -> str:
         """Where the request's client is, behind the proxies that are trusted."""
-        return client_address(request, self.options.trusted_proxies)
+        trusted = self.options.trusted_proxies
+        return client_address(request, trusted) if trusted else request.remote or ""
 
 
 def query_of(raw_path: str) -> Form:
@@ -265,7 +266,8 @@ class RequestContext(Context):
 
     def _expect(self, content_type: str) -> None:
         # A request without the header is taken at its word: several clients leave it out.
-        if "Content-Type" in self.request.headers and self.request.content_type != content_type:
+        declared = self.request.headers.get("Content-Type")
+        if declared not in (None, content_type) and self.request.content_type != content_type:
             sent = self.request.content_type[:80]
             raise WrongContentType("Content-Type", f"must be {content_type}, {sent!r} was sent")
 
@@ -280,6 +282,8 @@ class AppRequest(RequestContext, AppContext):
     now_ms: int
     caller: Caller
     """Who was authenticated: the App, one of its keys, or one of its Users."""
+    effect: Effect | None = field(default=None, init=False)
+    """What became of its write, for an answer whose body does not say so."""
 
     @property
     def payer(self) -> Payer:
@@ -289,7 +293,3 @@ class AppRequest(RequestContext, AppContext):
     def path_user(self) -> bytes:
         """The User that the path names."""
         return user_in(self.request.raw_path)
-
-
-APP_REQUEST = web.RequestKey("app_request", AppRequest)
-"""Put there by the middleware that authenticated an App."""

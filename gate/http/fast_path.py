@@ -8,8 +8,6 @@ Called by `connection`, for one message at a time, while nothing else of the con
 
 from __future__ import annotations
 
-import time
-from email.utils import formatdate
 from time import perf_counter
 
 import msgspec
@@ -20,10 +18,11 @@ from gate.errors import GateError
 from gate.http.auth import check_caller
 from gate.http.context import Deps
 from gate.http.peers import Origin
-from gate.http.responses import JSON_TYPE, REQUEST_ID, is_check_logged, log_request, request_id_of
+from gate.http.responses import JSON_TYPE, head_of, is_check_logged, log_request, request_id_of
 from gate.http.v1.check import GROUP, PATH, fast_check
 
 _BEGINNING = f"{PATH}?"
+_TYPE_LINE = f"Content-Type: {JSON_TYPE}\r\n"
 
 
 class FastPath:
@@ -31,8 +30,6 @@ class FastPath:
 
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
-        self._second = -1
-        self._date = ""
 
     def reply(self, message: RawRequestMessage, protocol: web.RequestHandler) -> bytes | None:
         """The whole answer to a request without a body, or None where the application has to answer. Never raises."""
@@ -56,17 +53,7 @@ class FastPath:
             origin = Origin(protocol.peername, headers)
             who = check_caller(headers)
             log_request(self._deps, GROUP, "GET", PATH, 200, seconds, origin, request_id, who)
-        head = (
-            f"HTTP/1.1 200 OK\r\nContent-Type: {JSON_TYPE}\r\nContent-Length: {len(body)}\r\nDate: {self._now()}\r\n"
-            f"Server: gate\r\n{REQUEST_ID}: {request_id}\r\n\r\n"
-        )
-        return head.encode() + body
-
-    def _now(self) -> str:
-        second = int(time.time())
-        if second != self._second:
-            self._second, self._date = second, formatdate(second, usegmt=True)
-        return self._date
+        return head_of("200 OK", _TYPE_LINE, len(body), request_id) + body
 
 
 def _is_plain(message: RawRequestMessage) -> bool:

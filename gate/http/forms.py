@@ -39,10 +39,13 @@ class Form:
         parts = raw.split(b"&", MAX_FIELDS)
         if len(parts) > MAX_FIELDS:
             raise InvalidInput("body", f"must hold at most {MAX_FIELDS} fields")
+        is_escaped = b"%" in raw or b"+" in raw
         for part in parts:
             if part:
                 name, _, value = part.partition(b"=")
-                self.fields.setdefault(_decoded(name).decode("utf-8", "replace"), []).append(_decoded(value))
+                if is_escaped:
+                    name, value = _decoded(name), _decoded(value)
+                self.fields.setdefault(name.decode("utf-8", "replace"), []).append(value)
 
     def one(self, name: str) -> bytes | None:
         """The value of a field that may come once, or None where it is absent or empty."""

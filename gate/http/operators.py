@@ -99,8 +99,6 @@ Reach = Literal["app", "apps", "deployment"]
 """What an endpoint concerns: the App in its path; the Apps that the operator may see; or the deployment, which takes an
 operator that is not limited to Apps."""
 
-OPERATOR_REQUEST = web.RequestKey("operator_request", OperatorRequest)
-
 
 async def operator_request(
     request: web.Request, deps: Deps, operator_auth: OperatorAuth, needed: OperatorRole, reach: Reach

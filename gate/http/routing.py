@@ -45,47 +45,41 @@ _VARIABLE = re.compile(r"\{(\w+)\}")
 
 
 class Routes:
-    """Adds routes to applications, and knows what the requests of each are counted as."""
+    """Adds routes to an application."""
 
-    def __init__(self) -> None:
-        self.groups: dict[Handler, str] = {}
-        self.templates: dict[Handler, str] = {}
-        """What stands in the log for the path: no id of a User."""
+    def __init__(self, app: web.Application, served: Callable[[Handler, str, str], Handler]) -> None:
+        """`served` makes the handler of a route out of its answer, its group, and what stands in the log for the path."""
+        self._router = app.router
+        self._served = served
 
     def add(
         self,
-        app: web.Application,
         path: str,
         group: str,
         methods: Mapping[str, Handler],
-        prefix: str = "",
         unlisted: Mapping[str, Handler] | None = None,
         logged: str = "",
     ) -> None:
-        """Serve this path, a template such as `/v1/users/{user}`, in the application below `prefix`.
+        """Serve this path, a template such as `/v1/users/{user}`.
 
         HEAD goes with GET. `unlisted` are methods that the 405 of others does not name. The path is logged as `logged`, or as
         the template.
         """
-        resource = app.router.add_resource(_VARIABLE.sub(r"{\1:[^/]+}", path.removeprefix(prefix)))
-        handlers = {**methods, **(unlisted or {})}
-        if "GET" in handlers:
-            handlers["HEAD"] = handlers["GET"]
-        # A handler of ours in the place of aiohttp's 405, which would answer `Expect` by itself.
-        handlers["*"] = partial(_refuse_method, ", ".join(sorted(methods)))
-        for method, handler in handlers.items():
-            resource.add_route(method, handler, expect_handler=expect_continue)
-            self.groups[handler] = group
-            self.templates[handler] = logged or path
+        resource = self._router.add_resource(_VARIABLE.sub(r"{\1:[^/]+}", path))
+        answers = {**methods, **(unlisted or {})}
+        # An answer of ours in the place of aiohttp's 405, which would answer `Expect` by itself.
+        answers["*"] = partial(_refuse_method, ", ".join(sorted(methods)))
+        for method, answer in answers.items():
+            handler = self._served(answer, group, logged or path)
+            for one in ("GET", "HEAD") if method == "GET" else (method,):
+                resource.add_route(one, handler, expect_handler=expect_continue)
 
-    def add_others(self, app: web.Application, answer: Handler | None = None, group: str = UNKNOWN) -> None:
-        """Serve all other paths of the application, also with a line break in them; 404 unless `answer` says otherwise."""
-        handler = answer or partial(_refuse_path)
-        self.groups[handler] = group
-        self.templates[handler] = UNKNOWN
-        for path in ("", r"/{path:[\s\S]*}"):
-            if path or not any(resource.canonical == "" for resource in app.router.resources()):
-                app.router.add_resource(path).add_route("*", handler, expect_handler=expect_continue)
+    def add_others(self, prefix: str = "", handler: Handler | None = None) -> None:
+        """Serve all other paths below `prefix`, also with a line break in them; 404 unless `handler` says otherwise."""
+        handler = handler or self._served(_refuse_path, UNKNOWN, UNKNOWN)
+        for path in (prefix, rf"{prefix}/{{path:[\s\S]*}}"):
+            if path:
+                self._router.add_resource(path).add_route("*", handler, expect_handler=expect_continue)
 
 
 def routed(target: str) -> tuple[str, URL]:

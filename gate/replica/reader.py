@@ -23,7 +23,7 @@ from gate.native import core
 from gate.replica.app_reading import AppReading
 from gate.replica.explain import Explained, explain
 from gate.replica.layout import replica_dir
-from gate.replica.positions import applied_all
+from gate.replica.positions import applied_all, texts_of_all
 from gate.replica.reading import DEFAULT_CACHED_USERS, Reading
 from gate.replica.shadow import Shadows
 
@@ -195,7 +195,7 @@ def app_of(reading: Reading, key: str) -> AppReading:
 def explained(reading: Reading, key: str, sender: bytes, recipient: bytes) -> Explained:
     """Return every rule with its facts, and the Revisions of the answer. Raises `AppUnknown`."""
     found = explain(app_of(reading, key), sender, recipient, wall_ms())
-    found["revisions"] = [str(revision) for revision in applied_all(reading)]
+    found["revisions"] = texts_of_all(reading)
     return found
 
 

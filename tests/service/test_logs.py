@@ -42,13 +42,15 @@ def test_passwords_and_tokens_are_blotted_out_of_any_text(text: str, shown: str)
 
 @pytest.mark.parametrize("name", ["app_secret", "token", "Password", "signature", "Authorization"])
 def test_a_field_with_a_telling_name_is_never_shown(name: str) -> None:
-    assert "hunter2" not in str(scrub(None, "info", {"event": "x", name: "hunter2"}))
+    event = {"event": "x", name: "hunter2"}
+    scrub(event)
+    assert "hunter2" not in str(event)
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_an_event_is_one_line_on_stderr(form: str, capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs("info", form, "tester")  # type: ignore[arg-type]
-    structlog.get_logger().info("it\nhappened", where="a\r\nb", url="redis://:hunter2@h")
+    structlog.get_logger("gate.tests").info("it\nhappened", where="a\r\nb", url="redis://:hunter2@h")
     structlog.get_logger().debug("unheard")
     captured = capsys.readouterr()
     assert captured.out == ""

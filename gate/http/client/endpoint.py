@@ -16,7 +16,6 @@ from gate.core.model import AppFacts
 from gate.core.scopes import user_caller
 from gate.http.bodies import Payer
 from gate.http.context import APPLIED, PENDING_REASON, REVISION, AppContext, AppRequest, Deps
-from gate.http.endpoint import Endpoint, responded
 from gate.http.errors import CredentialsWrong
 from gate.http.responses import REQUEST_ID
 from gate.replica.reader import app_of
@@ -68,14 +67,6 @@ def client_request(request: web.Request, deps: Deps, now_ms: int) -> ClientReque
     return ClientRequest(request, deps, facts, now_ms, user_caller(claims.user), claims.user)
 
 
-CLIENT_REQUEST = web.RequestKey("client_request", ClientRequest)
-
-
-async def answer(endpoint: Endpoint[ClientRequest], request: web.Request) -> web.StreamResponse:
-    """Run the endpoint for the User that was authenticated."""
-    return responded(await endpoint(request[CLIENT_REQUEST]))
-
-
 def bearer(headers: Mapping[str, str]) -> str:
     """The Token in the request's headers; `CredentialsWrong` without one."""
     scheme, _, given = headers.get("Authorization", "").partition(" ")
@@ -86,7 +77,7 @@ def bearer(headers: Mapping[str, str]) -> str:
     return given.strip()
 
 
-async def open_to_pages(request: web.Request, response: web.StreamResponse) -> None:
+def open_to_pages(response: web.StreamResponse) -> None:
     """Let the page that asked read this answer."""
     response.headers["Access-Control-Allow-Origin"] = "*"
     response.headers["Access-Control-Expose-Headers"] = _EXPOSED

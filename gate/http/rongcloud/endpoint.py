@@ -1,19 +1,16 @@
-"""How an endpoint of this API is run, what its endpoints have in common, and how RongCloud writes times."""
+"""What the endpoints of this API have in common, and how RongCloud writes times."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, TypeVar
 
-from aiohttp import web
 from msgspec import Meta, Struct
 
-from gate.http.context import APP_REQUEST, AppRequest, Effect
-from gate.http.endpoint import Endpoint
+from gate.http.context import AppRequest
 from gate.http.fields import up_to
 from gate.http.paging import CURSOR_TEXT
 from gate.http.requests import JOINED, FormBody
-from gate.http.responses import json_response
 from gate.store.writer import WriteReceipt
 
 MAX_IDS = 20
@@ -29,7 +26,6 @@ JoinedId = Annotated[
 ]
 """One id, or several with commas between them."""
 Token = Annotated[str, Meta(description=CURSOR_TEXT, extra_json_schema={"format": "page-token"})]
-_EFFECT = web.RequestKey("effect", Effect)
 
 
 class UserForm(FormBody, frozen=True, rename={"user": "userId"}):
@@ -57,15 +53,8 @@ class UserIds(Success, kw_only=True):
 async def answered(call: AppRequest, written: WriteReceipt | None, answer: A) -> A:
     """The answer to a write, once it is effective. The headers say what became of it, since the body is RongCloud's."""
     if written is not None:
-        call.request[_EFFECT] = await call.effective(written)
+        call.effect = await call.effective(written)
     return answer
-
-
-async def answer(endpoint: Endpoint[AppRequest], request: web.Request) -> web.StreamResponse:
-    """Run the endpoint for the App that was authenticated."""
-    body: Success = await endpoint(request[APP_REQUEST])
-    effect = request.get(_EFFECT)
-    return json_response(body, headers=None if effect is None else effect.headers)
 
 
 LAST_PRINTABLE = "9999-12-31 23:59:59"

@@ -6,10 +6,8 @@ what it answers (`gate.http.endpoint`); a write is answered once it is effective
 
 from __future__ import annotations
 
-from aiohttp import web
-
-from gate.http.context import APP_REQUEST, AppRequest
-from gate.http.endpoint import Endpoint, responded
+from gate.http.context import AppRequest
+from gate.http.endpoint import Endpoint
 from gate.http.v1 import audit, bulk, changes, check, dossier, events, lists, penalties, presence, users
 
 ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {
@@ -26,10 +24,4 @@ ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {
 }
 """By path and method."""
 
-
-async def answer(endpoint: Endpoint[AppRequest], request: web.Request) -> web.StreamResponse:
-    """Run the endpoint for the App that was authenticated."""
-    return responded(await endpoint(request[APP_REQUEST]))
-
-
-__all__ = ["ENDPOINTS", "answer"]
+__all__ = ["ENDPOINTS"]

@@ -23,7 +23,6 @@ from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar
 
 import msgspec
-from aiohttp import web
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gate.core.app_secrets import (
@@ -50,20 +49,15 @@ from gate.core.limits import LIMITABLE, MAX_RATE
 from gate.core.model import AppFacts, DevicePolicy, Environment, ListPolicy, StalePolicy, WhitelistSwitch
 from gate.core.operators import OperatorRole, may
 from gate.errors import InvalidInput, NotFound
-from gate.http.endpoint import Effective, Endpoint, answered, responded
+from gate.http.endpoint import Effective, Endpoint, answered
 from gate.http.errors import RoleInsufficient
 from gate.http.fields import APP_KEY, Reason, TextId
-from gate.http.operators import OPERATOR_REQUEST, OperatorRequest, Reach
+from gate.http.operators import OperatorRequest, Reach
 from gate.http.requests import Body, Schema
 from gate.http.v1 import app_keys
 from gate.http.v1.app_keys import KeyShown
 from gate.http.v1.audit import DeploymentAuditPage, DeploymentAuditQuery, deployment_audit_line
 from gate.store.new_credentials import new_app_key, new_app_secret
-
-
-async def answer(endpoint: Endpoint[OperatorRequest], request: web.Request) -> web.StreamResponse:
-    """Run the endpoint for the operator that was authenticated."""
-    return responded(await endpoint(request[OPERATOR_REQUEST]))
 
 
 def _setting(name: str, **schema: Any) -> Meta:

@@ -23,7 +23,7 @@ from gate.clock import monotonic_ms, wall_ms
 from gate.core.ids import MAX_ID_BYTES
 from gate.core.limits import limit_names
 from gate.core.model import StalePolicy
-from gate.core.revision import MAX_REVISIONS, join_revisions, parse_revisions
+from gate.core.revision import MAX_REVISIONS, parse_revisions
 from gate.core.scopes import CHECK
 from gate.core.verdict import Verdict, Word
 from gate.errors import GateError, InvalidInput
@@ -35,7 +35,7 @@ from gate.http.fields import Revision, loose_id_bytes
 from gate.http.options import MIN_POLL_S, MIN_WAIT_MS
 from gate.http.requests import Query, Schema
 from gate.replica.app_reading import AppReading
-from gate.replica.positions import applied_all, reaches, revision_of
+from gate.replica.positions import reaches, revision_of, texts_of_all
 from gate.replica.reader import app_of, explained
 from gate.replica.reading import Reading
 
@@ -334,8 +334,8 @@ async def wait_for_revision(call: AppRequest, minimum: str | None) -> None:
 
 def revision_of_all(snapshot: Reading) -> str | None:
     """How far every Partition is applied; None where they are too many to name."""
-    revisions = applied_all(snapshot)
-    return join_revisions(revisions) if len(revisions) <= MAX_REVISIONS else None
+    texts = texts_of_all(snapshot)
+    return ",".join(texts) if len(texts) <= MAX_REVISIONS else None
 
 
 ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {
