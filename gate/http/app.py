@@ -150,7 +150,8 @@ class Served:
         except GateError as fault:
             response = self._refusal(request, fault)
         except Exception as fault:
-            log.exception("a request failed on a bug", path=self._logged_path(request), request_id=request_id)
+            path = request.get(LOGGED_PATH) or self._logged
+            log.exception("a request failed on a bug", path=path, request_id=request_id)
             internal = Internal(f"an internal error, {type(fault).__name__}; the log has it")
             response = self._refusal(request, internal)
         finally:
@@ -161,12 +162,9 @@ class Served:
         is_verdict = status == 200 and self._logged == check.PATH
         if is_check_logged(deps) if is_verdict else deps.options.access_log:
             who = request.get(WHO) or (auth.check_caller(headers) if is_verdict else {})
-            path = self._logged_path(request)
+            path = request.get(LOGGED_PATH) or self._logged
             log_request(deps, self._group, request.method, path, status, seconds, request, request_id, who)
         return response
-
-    def _logged_path(self, request: web.Request) -> str:
-        return request.get(LOGGED_PATH) or self._logged
 
 
 def _served(deps: Deps, answer: Handler, group: str, logged: str) -> Handler:

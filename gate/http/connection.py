@@ -30,7 +30,7 @@ from gate.http.options import (
     TURN_BYTES,
 )
 from gate.http.responses import json_response
-from gate.http.routing import is_plain_target, routed
+from gate.http.routing import ExactRoutes, is_plain_target, routed
 
 _NO_HTTP = "this is no HTTP/1.1 request that can be read: a line of it is malformed, or longer than it may be"
 
@@ -302,6 +302,7 @@ class ConnectionRunner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
         server.__class__ = _Server  # aiohttp has no place where one could name the class of a connection
+        server.request_handler = ExactRoutes(self.app, server.request_handler).handle  # type: ignore[assignment]
         return server
 
 

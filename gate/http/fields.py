@@ -197,6 +197,14 @@ def json_id(raw: bytes) -> IdJson:
         return Base64Id(raw)
 
 
+def json_ids(raws: Sequence[bytes]) -> list[IdJson]:
+    """As `json_id`, of many."""
+    try:
+        return list(map(bytes.decode, raws))  # without a step of Python for each
+    except UnicodeDecodeError:
+        return list(map(json_id, raws))
+
+
 def expiry_mistakes(
     until: int | None, seconds: int | None, permanent: bool = False, *, is_required: bool = False
 ) -> Iterator[InvalidInput]:

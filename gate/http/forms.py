@@ -130,7 +130,7 @@ def _utf8(name: str, value: bytes) -> str:
 
 
 def _id(name: str, value: bytes, is_text: bool = False) -> bytes:
-    if is_text:
+    if is_text and not value.isascii():
         _utf8(name, value)
     if len(value) > MAX_ID_BYTES:
         raise TooLong(name, f"must be 1 to {MAX_ID_BYTES} bytes, {len(value)} were sent")

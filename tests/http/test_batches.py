@@ -34,11 +34,17 @@ def bodies() -> Iterator[bytes]:
     yield orjson.dumps({"pairs": [*usual, ["banned", "x"], ["x", "b"], ["a b", "b"]]})
     yield orjson.dumps({"pairs": [["a", "b"]] * 10_000})
     yield orjson.dumps({"pairs": [["a", "b"]] * 10_001})
+    yield orjson.dumps({"from": "a", "to": ["b", "banned", "a b"] * 3_000})
+    yield orjson.dumps({"from": "banned", "to": ["b"] * 10_001})
+    yield orjson.dumps({"from": "a", "to": ["b"], "min": "0:0123456789abcdef:1"})
     for one in odd:
         yield orjson.dumps({"pairs": [["a", "b"], [one, "b"], ["a", "b"]]})
         yield orjson.dumps({"pairs": [["a", one]]})
         yield orjson.dumps({"from": one, "to": ["b", "banned"]})
         yield orjson.dumps({"from": "a", "to": ["b", one]})
+        yield orjson.dumps({"from": one, "to": []})
+        yield orjson.dumps({"from": "a", "to": one})
+        yield orjson.dumps({"from": "a", "to": ["b"], "pairs": one})
         yield orjson.dumps({"pairs": one})
         yield orjson.dumps({"pairs": [["a", "b"]], "min": one})
     for pair in wrong:

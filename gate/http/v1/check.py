@@ -207,12 +207,12 @@ async def check_batch(call: AppRequest) -> VerdictsAnswer:
 
 
 def batch_promptly(call: AppRequest, body: dict[str, object]) -> VerdictsAnswer | None:
-    """What `_batch` answers to pairs of text, which are looked at once and by the core where there is one.
+    """What `_batch` answers to ids of text, which are looked at once and by the core where there is one.
 
     None where anything is unusual or wrong. Nothing was counted then, and `_batch` decides.
     """
-    pairs = body.get("pairs")
-    if not isinstance(pairs, list) or len(pairs) > MAX_PAIRS or not {"from", "to", "min"}.isdisjoint(body):
+    pairs = _usual_pairs(body)
+    if pairs is None:
         return None
     try:
         stale_ms = call.deps.replica.stale_ms()
@@ -223,6 +223,19 @@ def batch_promptly(call: AppRequest, body: dict[str, object]) -> VerdictsAnswer 
         return None
     call.deps.count_verdicts(counts)
     return VerdictsAnswer(verdicts=words, revision=revision, stale_ms=stale_ms)
+
+
+def _usual_pairs(body: dict[str, object]) -> list[object] | None:
+    """The pairs of a body in one of the two usual forms; whether they are of text is not looked at."""
+    pairs, sender, recipients = body.get("pairs"), body.get("from"), body.get("to")
+    if "min" in body:
+        return None
+    if isinstance(pairs, list):
+        return pairs if len(pairs) <= MAX_PAIRS and "from" not in body and "to" not in body else None
+    if "pairs" in body or not isinstance(sender, str) or not isinstance(recipients, list):
+        return None
+    # Without a recipient nothing would look at the sender.
+    return [[sender, one] for one in recipients] if 0 < len(recipients) <= MAX_PAIRS else None
 
 
 async def _batch(call: AppRequest, body: dict[str, object]) -> VerdictsAnswer:

@@ -22,7 +22,7 @@ from gate.http.fields import (
     UntilMs,
     expiry_mistakes,
     expiry_ms,
-    json_id,
+    json_ids,
     until_json,
     up_to,
 )
@@ -79,7 +79,7 @@ class ListPage(Query, frozen=True):
     token: PageToken | None = None
 
 
-class Listed(Struct, kw_only=True):
+class Listed(Struct):
     """One entry. `until` null: for good."""
 
     user: IdJson
@@ -115,7 +115,8 @@ async def page(call: AppRequest, query: ListPage, kind: ListKind) -> MembersPage
 
 def members_page(entries: Sequence[Entry], next_before: int | None) -> MembersPage:
     """Entries as an answer has them."""
-    members = [Listed(user=json_id(one.member), until=until_json(one.until_ms)) for one in entries]
+    users = json_ids([one.member for one in entries])
+    members = [Listed(user, until_json(one.until_ms)) for user, one in zip(users, entries, strict=True)]
     return MembersPage(members=members, next=None if next_before is None else page_token(next_before))
 
 
