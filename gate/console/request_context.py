@@ -22,7 +22,7 @@ from gate.errors import GateError, StoreUnavailable
 from gate.http.context import Deps, RequestContext
 from gate.http.forms import Form
 from gate.http.peers import forwarded_host, forwarded_proto, is_believed
-from gate.http.proxy_sign_in import Asserted
+from gate.http.sign_ins import Asserted
 from gate.store.console_sessions import MAX_AGENT_CHARS
 
 SESSION_COOKIE = "gate-console"

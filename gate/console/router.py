@@ -23,13 +23,12 @@ from gate.console.views import OF_ALL, OF_APP, OPEN, STATIC
 from gate.console.views.sign_in import sign_in_place
 from gate.core.operators import may
 from gate.errors import AppUnknown, GateError, InvalidInput, StoreUnavailable
-from gate.http.auth import app_with_key
-from gate.http.auth_watch import WHO, called_by, watched
+from gate.http.auth import WHO, app_with_key, called_by, watched
 from gate.http.context import Deps
 from gate.http.errors import MethodWrong, PathUnknown, RoleInsufficient, v1_problem
 from gate.http.operators import OperatorAuth
-from gate.http.proxy_sign_in import ProxyUntrusted, asserted_by_proxy
 from gate.http.routing import LOGGED_PATH, UNKNOWN
+from gate.http.sign_ins import ProxyUntrusted, asserted_by_proxy
 
 _IS_KNOWN = web.RequestKey("is_known", bool)
 """True if an operator is signed in: only operators see the address of Redis and why it can't be reached."""

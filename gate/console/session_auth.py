@@ -20,7 +20,7 @@ from gate.console.session_cookie import SessionCookie, is_genuine, new_cookie, r
 from gate.core.operators import Operator
 from gate.errors import InvalidInput, StoreUnavailable
 from gate.http.operators import OperatorAuth
-from gate.http.proxy_sign_in import Asserted
+from gate.http.sign_ins import Asserted
 from gate.store.console_sessions import SESSION_TTL_MS, ConsoleSession, Found
 from gate.store.store import Store
 

@@ -30,7 +30,7 @@ from gate.core.limits import EACH_CLIENT, limit_names
 from gate.core.operators import OperatorRole
 from gate.errors import GateError
 from gate.http import auth, client, rongcloud, v1
-from gate.http.auth_watch import WHO, called_by, report_failure
+from gate.http.auth import WHO, called_by, report_failure
 from gate.http.bodies import refuse_encoded, release_body
 from gate.http.client import page, websocket
 from gate.http.client.endpoint import CORS_PREFIX, ClientRequest, client_request, open_to_pages, preflight
@@ -54,8 +54,16 @@ from gate.http.responses import (
     log_request,
     request_id_of,
 )
-from gate.http.routing import LOGGED_PATH, UNKNOWN, Handler, Routes, sent_path
-from gate.http.unsupported import FAMILY_PATH, UNSUPPORTED, unsupported_feature
+from gate.http.routing import (
+    FAMILY_PATH,
+    LOGGED_PATH,
+    UNKNOWN,
+    UNSUPPORTED,
+    Handler,
+    Routes,
+    sent_path,
+    unsupported_feature,
+)
 from gate.http.v1 import apps, check
 
 Part = Literal["all", "public", "admin"]

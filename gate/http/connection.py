@@ -302,7 +302,7 @@ class ConnectionRunner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
         server.__class__ = _Server  # aiohttp has no place where one could name the class of a connection
-        server.request_handler = ExactRoutes(self.app, server.request_handler).handle  # type: ignore[assignment]
+        server.request_handler = ExactRoutes(self.app, server.request_handler).answer  # type: ignore[assignment]
         return server
 
 

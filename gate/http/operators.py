@@ -34,8 +34,7 @@ from gate.core.app_keys import key_name
 from gate.core.model import AppFacts
 from gate.core.operators import MAX_PASSWORD_BYTES, Operator, OperatorRole, may
 from gate.errors import AppUnknown, InvalidInput, NotFound
-from gate.http.auth import basic_pair
-from gate.http.auth_watch import WHO
+from gate.http.auth import WHO, basic_pair
 from gate.http.context import Deps, RequestContext
 from gate.http.errors import CredentialsWrong, RoleInsufficient, TriedTooOften
 from gate.http.routing import app_in

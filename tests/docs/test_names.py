@@ -17,7 +17,7 @@ from gate.http import client, rongcloud, v1
 from gate.http.client import websocket
 from gate.http.health import PROBES
 from gate.http.openapi import DOCUMENTS
-from gate.http.unsupported import UNSUPPORTED
+from gate.http.routing import UNSUPPORTED
 from gate.http.v1 import apps
 from gate.replica.status_page import State
 from gate.wire.commands import COMMANDS

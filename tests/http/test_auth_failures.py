@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 
 from gate.auth_failures import AuthFailures
 from gate.core.operators import Operator
-from gate.http import auth_watch
+from gate.http import auth
 from gate.store.passwords import hash_password
 from tests.http.world import World, basic, now_ms, signed
 
@@ -111,7 +111,7 @@ async def test_the_sign_in_page_and_the_throttle(world: World, fresh: None) -> N
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second without lines so far."""
-    monkeypatch.setattr(auth_watch, "auth_failed", AuthFailures().note)
+    monkeypatch.setattr(auth, "auth_failed", AuthFailures().note)
 
 
 async def test_an_access_line_says_who_called(world: World, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gate.http import rongcloud
-from gate.http.unsupported import FAMILIES, UNSUPPORTED
+from gate.http.routing import FAMILIES, UNSUPPORTED
 from tests.http.world import World, signed
 
 

@@ -164,8 +164,8 @@ async def test_the_dossier_holds_everything(world: World) -> None:
 
 
 async def test_a_long_list_goes_on_behind_its_cursor(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gate.http.v1.dossier.PAGE", 2)
-    monkeypatch.setattr("gate.http.v1.dossier.MAX_PAGES", 2)
+    monkeypatch.setattr("gate.http.v1.users.PAGE", 2)
+    monkeypatch.setattr("gate.http.v1.users.MAX_PAGES", 2)
     for number in range(7):
         members = [f"m{number}".encode()]
         await world.store.lists.add(

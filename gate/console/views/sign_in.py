@@ -20,7 +20,7 @@ from gate.console.pages import html, in_languages, see_other
 from gate.console.request_context import FORM_FIELD, SESSION_COOKIE, ConsoleContext, refuse_foreign_origin
 from gate.console.session_cookie import is_same
 from gate.errors import InvalidInput, StoreUnavailable
-from gate.http.auth_watch import watched
+from gate.http.auth import watched
 from gate.http.errors import CredentialsWrong, TriedTooOften
 from gate.store.console_sessions import SESSION_TTL_MS
 

@@ -25,7 +25,7 @@ from gate.core.limits import EACH_CLIENT, limit_names
 from gate.core.model import FOREVER_MS
 from gate.core.presence import CloseReason, Verified
 from gate.errors import GateError, Unavailable
-from gate.http.auth_watch import WHO, called_by, watched
+from gate.http.auth import WHO, called_by, watched
 from gate.http.client import closing, handshake, messages
 from gate.http.client.notices import Closing, Welcome, encoded
 from gate.http.client.renewal import Renewal

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+from msgspec import UNSET, Struct, UnsetType
 
 from gate import __version__
 from gate.core.closing import ENDINGS
@@ -20,7 +22,7 @@ from gate.http.context import APPLIED, PENDING_REASON, REVISION
 from gate.http.endpoint import Effective, EffectiveIfAny, Endpoint, plain_function
 from gate.http.fields import APP_KEY
 from gate.http.forms import FORM_TYPE
-from gate.http.openapi import probes
+from gate.http.health import healthz, metrics, readyz
 from gate.http.openapi.components import RAW_ID, Field, fields_of, schemas_of
 from gate.http.openapi.faults import (
     Family,
@@ -33,11 +35,54 @@ from gate.http.openapi.faults import (
 )
 from gate.http.requests import FormBody, Query
 from gate.http.responses import JSON_TYPE, REQUEST_ID
-from gate.http.unsupported import UNSUPPORTED
+from gate.http.routing import UNSUPPORTED
 from gate.http.v1 import apps
 from gate.http.v1.app_keys import KEY_NAME
 
 Schema = dict[str, Any]
+
+
+# The probes and the two documents, which take no credentials and are no typed endpoints
+
+
+class Alive(Struct, kw_only=True):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+class Ready(Struct, kw_only=True):
+    """This node may get traffic."""
+
+    ready: Literal[True]
+    stale_ms: int | None
+    warnings: list[str] | UnsetType = UNSET
+
+
+class NotReady(Struct, kw_only=True):
+    """What this node waits for."""
+
+    ready: Literal[False]
+    missing: list[str]
+
+
+class Probe(NamedTuple):
+    """One path: what it is, what it answers (a type, or the content type of a text), and the text below."""
+
+    summary: str
+    answers: Any
+    text: str
+
+
+PROBES: Mapping[str, Probe] = {
+    "/healthz": Probe("Is the process alive?", Alive, healthz.__doc__ or ""),
+    "/readyz": Probe("Should this node get traffic?", Ready, readyz.__doc__ or ""),
+    "/metrics": Probe("What Prometheus scrapes", "text/plain", metrics.__doc__ or ""),
+    "/openapi.json": Probe("This document", dict[str, Any], "OpenAPI 3.1, the same on every node of a version."),
+    "/docs": Probe("This document as a page", "text/html", "Needs no other host."),
+}
+"""By path; the method is GET."""
+
 
 ABOUT = """\
 May A message B? This is all of Gate's HTTP: RongCloud's user API under `/user/`, Gate's own under `/v1/`, what end users'
@@ -106,7 +151,7 @@ def openapi_document() -> Schema:
     operations = list(_operations())
     bodies = dict.fromkeys(one.takes for one in operations if one.takes is not None and not _has_fields(one.takes))
     answers = dict.fromkeys(one.answers for one in operations if not isinstance(one.answers, str | None))
-    own, components = schemas_of(bodies, [*answers, RongCloudProblem, Problem, TokenProblem, probes.NotReady])
+    own, components = schemas_of(bodies, [*answers, RongCloudProblem, Problem, TokenProblem, NotReady])
     paths: Schema = {}
     for one in operations:
         paths.setdefault(one.path, {})[one.method.lower()] = _operation(one, own)
@@ -152,7 +197,7 @@ def _operations() -> Iterator[_Operation]:
         handshake.ConnectQuery,
         ("upgrade-required", "too-many-sessions"),
     )
-    for path, probe in probes.PROBES.items():
+    for path, probe in PROBES.items():
         yield _Operation(path, "GET", "open", "Probes", probe.summary, probe.text, probe.answers)
 
 
@@ -190,8 +235,8 @@ def _operation(one: _Operation, own: dict[Any, Schema]) -> Schema:
         operation["requestBody"] = _form(fields)
     elif one.takes is not None and not fields:
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": own[one.takes]}}}
-    if one.answers is probes.Ready:
-        not_ready = {"schema": own[probes.NotReady]}
+    if one.answers is Ready:
+        not_ready = {"schema": own[NotReady]}
         operation["responses"]["503"] = {**_described("Not yet."), "content": {"application/json": not_ready}}
     return operation
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from gate.http.context import AppRequest
 from gate.http.endpoint import Endpoint
-from gate.http.v1 import audit, bulk, changes, check, dossier, events, lists, penalties, presence, users
+from gate.http.v1 import audit, bulk, changes, check, events, lists, penalties, presence, users
 
 ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {
     **check.ENDPOINTS,
     **users.ENDPOINTS,
-    **dossier.ENDPOINTS,
     **penalties.ENDPOINTS,
     **lists.ENDPOINTS,
     **bulk.ENDPOINTS,
