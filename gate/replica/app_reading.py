@@ -107,6 +107,9 @@ class AppReading:
         self._moves = -1
         self.number = NO_NUMBER
         self.app = AppFacts(key=key, secrets=())
+        """The settings as of the last `sync`: another object whenever they changed.
+
+        A caller that found its secret among them compares the object: with others by now, the secret may be dropped."""
         self.has_own_age_limit = False
         self._counted: list[tuple[Word, int]] = []
         self.shadow: ShadowTally | None = None
@@ -127,13 +130,6 @@ class AppReading:
             if self.checks is not None and self._raw:
                 self.checks.sync()
         return bool(self._raw)
-
-    def is_under(self, settings: AppFacts | None) -> bool:
-        """Whether the App's settings are still this very object, as of the last `sync`.
-
-        A caller found its secret among those settings. If the App has others by now, the secret may have been dropped.
-        """
-        return self.app is settings
 
     def _adopt(self, raw: bytes) -> None:
         self.forget_all()
@@ -331,14 +327,14 @@ class AppReading:
     def word_now(self, sender: bytes, recipient: bytes, under: AppFacts | None = None) -> Word | None:
         """As `word`, in a bracket of its own. Raises `AppUnknown` if the App was removed.
 
-        None, and nothing was counted, if the App has other settings than `under` by now: see `is_under`.
+        None, and nothing was counted, if the App has other settings than `under` by now: see `app`.
         """
         reading = self._reading
         reading.refresh()
         try:
             if not self.sync():
                 raise AppUnknown(f"the App {self.app.key!r} was removed")
-            return self.word(sender, recipient) if under is None or self.is_under(under) else None
+            return self.word(sender, recipient) if under is None or self.app is under else None
         finally:
             reading.release()
 

@@ -266,7 +266,7 @@ class Client:
         if not bound.sync():
             self.unbind()
             raise NoAuth("The App of this connection was removed. Send AUTH app-key app-secret of another")
-        if not bound.is_under(self.facts):
+        if bound.app is not self.facts:
             caller = caller_with(bound.app, self._secret)
             if caller is None:
                 self._let_go()

@@ -258,7 +258,8 @@ class Connection(asyncio.BufferedProtocol):
                 break
             if commands:
                 self._stalled_since_ms = 0  # it got somewhere
-                self._write(self._answered(commands, until_us))
+                if replies := self._answered(commands, until_us):
+                    self._write(replies)
                 if self._is_held() or self.client.quitting:
                     break
             now_us = monotonic_us()
@@ -282,7 +283,8 @@ class Connection(asyncio.BufferedProtocol):
         if self._backlog or self._rest or (self._is_full and not self._is_paused):
             self._wait_for_a_turn()
             return
-        self.resume()
+        if self._is_paused:
+            self.resume()
         if reader.pending:
             self._server.stalls(self)
             return
@@ -290,7 +292,7 @@ class Connection(asyncio.BufferedProtocol):
         if line is None or app is None or self._draining or client.quitting or self._is_paused or self.outbox.waiting:
             return
         # The core's poll knows the deployment's age limit only.
-        if app.checks is not None and app.is_under(client.facts) and not app.has_own_age_limit:
+        if app.checks is not None and app.app is client.facts and not app.has_own_age_limit:
             line.arm(app.checks, app.sync)
 
     def _wait_for_a_turn(self) -> None:
@@ -327,8 +329,9 @@ class Connection(asyncio.BufferedProtocol):
                 reply = too_late(self.worker, reply) if reply.late is None else reply.late()
             done += 1
             if isinstance(reply, PendingReply):
-                self._write(b"".join(replies))
-                replies.clear()
+                if replies:
+                    self._write(b"".join(replies))
+                    replies.clear()
                 self.outbox.wait_for(reply)
                 if self._is_held():
                     self._hold(listens=reply.listens)

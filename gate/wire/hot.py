@@ -43,7 +43,7 @@ def answered_now(client: Client, size: int, usage: Usage) -> tuple[int, bytes]:
     if (
         app.checks is not None
         and not worker.turns.is_busy
-        and app.is_under(client.facts)
+        and app.app is client.facts
         and (not is_limited or _is_young(worker, app))
     ):
         from_us = 0 if is_lone else monotonic_us()
@@ -111,7 +111,7 @@ def answered(client: Client, chunk: bytes, until_us: int) -> tuple[int, bytes]:
         worker.begin()
         if worker.age_limit_ms(app):
             worker.refuse_stale_ms(app, worker.age_ms())
-        is_as_bound = app.sync() and app.is_under(client.facts) and app.checks.is_set
+        is_as_bound = app.sync() and app.app is client.facts and app.checks.is_set
         return app.checks.answer(chunk, until_us) if is_as_bound else _NOTHING
     except GateError:
         return _NOTHING  # the general way says what is wrong
@@ -137,7 +137,7 @@ def batch_reply(client: Client, commands: list[Command]) -> bytes | None:
         names, senders, recipients, *clause = zip(*commands, strict=True)
         if names.count(names[0]) != len(names) or not _are_fresh(worker, app, clause):
             return None
-        if not app.sync() or not app.is_under(client.facts):
+        if not app.sync() or app.app is not client.facts:
             return None
         words = app.words(senders, recipients)
     except (ValueError, GateError):

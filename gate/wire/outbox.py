@@ -23,7 +23,7 @@ BYTES_A_REPLY = 1_024
 
 
 class PendingReply(msgspec.Struct, frozen=True):
-    """Once `arrival` is done, `word` gives the reply, or raises a `GateError`, or says what else to wait for.
+    """Once `arrival` is done, `word` gives the reply, or raises a `GateError` (an error reply), or says what else to wait for.
 
     `holds_back`: what follows on the connection may depend on it, so it waits. `abandon` is called if the peer is
     gone first or may be, perhaps more than once, perhaps before `word`.
@@ -40,13 +40,6 @@ class PendingReply(msgspec.Struct, frozen=True):
     hurry: Callable[[], object] | None = None
     listens: bool = False
     weight: int = 1
-
-    def worded(self) -> bytes | PendingReply:
-        """The reply that has come, or what else there is to wait for; every documented refusal becomes an error reply."""
-        try:
-            return self.word()
-        except GateError as refusal:
-            return refused(refusal)
 
 
 class Outbox:
@@ -95,10 +88,14 @@ class Outbox:
         queue, ready = self.waiting, []
         while queue:
             head = queue[0]
-            if isinstance(head, PendingReply) and not head.arrival.done():
-                break
             if isinstance(head, PendingReply):
-                reply, weight = head.worded(), head.weight
+                if not head.arrival.done():
+                    break
+                weight = head.weight
+                try:
+                    reply = head.word()
+                except GateError as refusal:
+                    reply = refused(refusal)
             else:
                 reply, weight = head, 1 + len(head) // BYTES_A_REPLY
             self.weight -= weight

@@ -297,7 +297,10 @@ class Execution:
     def _take(self) -> None:
         at, later = self._awaited.popleft()
         self._awaited_weight -= later.weight
-        reply = later.worded()
+        try:
+            reply = later.word()
+        except GateError as refusal:
+            reply = refused(refusal)
         if isinstance(reply, PendingReply):
             self._awaited.appendleft((at, reply))
             self._awaited_weight += reply.weight

@@ -63,17 +63,14 @@ class Usage:
 
     def add(self, from_us: int, until_us: int) -> None:
         """It had a turn."""
-        self._used_us = self._left(from_us) + until_us - from_us
+        left_us = self._used_us - (from_us - self._at_us) // LIGHT_SHARE
+        self._used_us = (left_us if left_us > 0 else 0) + until_us - from_us
         self._at_us = from_us
 
     @property
     def is_light(self) -> bool:
         """Whether it used little: less than a slice, and no more than its share before."""
-        return self._left(monotonic_us()) < SLICE_US
-
-    def _left(self, now_us: int) -> int:
-        used_us = self._used_us - (now_us - self._at_us) // LIGHT_SHARE
-        return used_us if used_us > 0 else 0
+        return self._used_us - (monotonic_us() - self._at_us) // LIGHT_SHARE < SLICE_US
 
 
 class Times:

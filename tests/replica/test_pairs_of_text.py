@@ -25,7 +25,6 @@ def test_pairs_of_text_are_answered_and_counted(directory: Path) -> None:
     reading.refresh()
     app = reading.app("app")
     assert app is not None
-    assert app.is_under(app.app) and not app.is_under(app_facts())
     assert app.words_of([]) == ([], {})
     words, counts = app.words_of([["a", "b"], ["é", "a"], ["c", "b"], ["b", "a"]])
     assert words == ["allowed", "sender-banned", "blacklisted", "allowed"]
