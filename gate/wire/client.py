@@ -277,7 +277,7 @@ class Client:
     def app_if_young(self) -> AppReading:
         """The bound App, from facts as young as its failure policy demands. Raises as `app`, and `Stale`."""
         app, worker = self.app(), self.worker
-        if worker.age_limit_ms(app):
+        if worker.max_staleness_ms or app.has_own_age_limit:
             age_ms = worker.age_ms()
             app = self.app()  # to read the age may move to newer facts, and other settings
             worker.refuse_stale_ms(app, age_ms)
