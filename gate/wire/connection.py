@@ -258,8 +258,7 @@ class Connection(asyncio.BufferedProtocol):
                 break
             if commands:
                 self._stalled_since_ms = 0  # it got somewhere
-                if replies := self._answered(commands, until_us):
-                    self._write(replies)
+                self._write(self._answered(commands, until_us))
                 if self._is_held() or self.client.quitting:
                     break
             now_us = monotonic_us()
@@ -283,8 +282,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._backlog or self._rest or (self._is_full and not self._is_paused):
             self._wait_for_a_turn()
             return
-        if self._is_paused:
-            self.resume()
+        self.resume()
         if reader.pending:
             self._server.stalls(self)
             return
@@ -329,9 +327,8 @@ class Connection(asyncio.BufferedProtocol):
                 reply = too_late(self.worker, reply) if reply.late is None else reply.late()
             done += 1
             if isinstance(reply, PendingReply):
-                if replies:
-                    self._write(b"".join(replies))
-                    replies.clear()
+                self._write(b"".join(replies))
+                replies.clear()
                 self.outbox.wait_for(reply)
                 if self._is_held():
                     self._hold(listens=reply.listens)
