@@ -87,7 +87,7 @@ class Deps:
     pinging: Pinging = field(default_factory=Pinging)
     pushing: Pushing = field(default_factory=Pushing)
     """Turns of WebSockets to which something is sent unasked."""
-    looking: Pushing = field(default_factory=lambda: Pushing(share=0.1))
+    looking: Pushing = field(default_factory=lambda: Pushing(share=0.05))
     """Turns of WebSockets whose watched Users may have become hidden."""
     gateway: LocalGateway | None = None
     """What holds the Sessions of WebSockets; None where this node takes none."""

@@ -39,7 +39,8 @@ class WatchedUser:
         self.presence = UserPresence((), 0, 0)
         self.shown: bytes | None = None
         """What the surface made of `presence`, which it keeps here; None after each read."""
-        self.watches: dict[Watch, None] = {}
+        self.watches: dict[Watch, bytes | None] = {}
+        """What each of them was last shown; None if the User is to be shown again."""
 
 
 class Watch:
@@ -49,8 +50,6 @@ class Watch:
         self.users: dict[bytes, WatchedUser] = {}
         self.changed: dict[bytes, None] = {}
         """Users to show again, in order. The surface empties it."""
-        self.shown: dict[bytes, bytes] = {}
-        """What the connection was last shown of each User; the surface keeps it."""
         self._watches = watches
         self._app_key = app_key
         self._on_change = on_change
@@ -70,7 +69,6 @@ class Watch:
         for user in users:
             watched = self.users.pop(user, None)
             self.changed.pop(user, None)
-            self.shown.pop(user, None)
             if watched is not None:
                 self._watches.leave(self._app_key, self, watched)
 
@@ -87,7 +85,7 @@ class Watch:
 
     def mark_again(self, user: bytes) -> None:
         """The User is to be shown again even if nothing changed."""
-        self.shown.pop(user, None)
+        self.users[user].watches[self] = None
         self.mark(user)
 
 
@@ -148,8 +146,8 @@ class _AppWatches:
             watched = self.users.get(user)
             if watched is None:
                 watched = self.users[user] = WatchedUser(user)
-            watched.watches[watch] = None
-            watch.users[user] = watched
+            watched.watches.setdefault(watch)
+            watch.users[watched.id] = watched  # the id is one object for all who watch
         # The place to follow from is taken before the read: what happens after the read is behind that place.
         await asyncio.wait([self._begun, self._following], timeout=BEGUN_WITHIN_S, return_when=asyncio.FIRST_COMPLETED)
         if not self._begun.done():

@@ -2,8 +2,8 @@
 
 Where the App has `hide_presence` on, a User whose lists refuse the viewer is shown as one that was never online, and is not
 shown again when it comes or goes. Lists and settings change too, and entries of lists end: `look_again` compares who is hidden
-now with what was shown, a second after the last time at the earliest. If the viewer's Token is not accepted any more, it
-watches nothing, and gets `watch-ended`.
+now with what was shown, every other second. If the viewer's Token is not accepted any more, it watches nothing, and gets
+`watch-ended`.
 
 Nothing here waits for a client: one that takes nothing keeps its changes, the newest state of each User, until it is cut off.
 Called by `websocket` and `messages`.
@@ -11,7 +11,7 @@ Called by `websocket` and `messages`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from itertools import islice
 
 import msgspec
@@ -25,7 +25,7 @@ from gate.http.context import Deps
 from gate.http.errors import client_problem
 from gate.http.v1.presence_json import NEVER_SEEN, presence_json
 from gate.presence.app_lease import LocalSession
-from gate.presence.watching import Watch
+from gate.presence.watching import Watch, WatchedUser
 from gate.replica.app_reading import AppReading
 from gate.replica.reader import app_of
 
@@ -35,7 +35,7 @@ PUSHED_AT_ONCE = 200
 """Users of one message: some 30 kB, which fit in a socket's buffer. The others follow."""
 PUSH_EVERY_S = 0.2
 """Changes of so long go out together, so a client that watches busy Users gets five messages a second at most."""
-LOOK_EVERY_S = 1.0
+LOOK_EVERY_S = 2.0
 """How often it is compared who is hidden; less often where the looks of all connections take more than their share."""
 
 Push = Callable[[bytes], Awaitable[bool]]
@@ -74,8 +74,8 @@ class Watcher:
             self._deps.looking.add(self.look_again, LOOK_EVERY_S)
         # From here to the send nothing else has a turn, so no change can overtake this state.
         for user in users:
-            watch.shown.pop(user, None)
             watch.changed.pop(user, None)
+            watch.users[user].watches[watch] = None  # all of them, also those that were pushed during the read
         try:
             return self._newly_shown(watch, users)
         except BaseException:
@@ -104,7 +104,7 @@ class Watcher:
         if watch is None or not watch.changed:
             return None
         users = list(islice(watch.changed, PUSHED_AT_ONCE))
-        before = {user: watch.shown.get(user) for user in users}
+        before = [(watch.users[user], watch.users[user].watches[watch]) for user in users]
         try:
             shown = self._newly_shown(watch, users)
         except (ReplicaError, Stale):
@@ -136,15 +136,12 @@ class Watcher:
             watch.mark(user)
         return LOOK_EVERY_S
 
-    def _take_back(self, watch: Watch, before: Mapping[bytes, bytes | None]) -> None:
+    def _take_back(self, watch: Watch, before: Iterable[tuple[WatchedUser, bytes | None]]) -> None:
         """A message was not sent: its Users were last shown what they were before."""
-        for user, shown in before.items():
-            if shown is None:
-                watch.shown.pop(user, None)
-            elif user in watch.users:
-                watch.shown[user] = shown
-            if user in watch.users:
-                watch.changed[user] = None
+        for watched, shown in before:
+            if watched.id in watch.users:
+                watched.watches[watch] = shown
+                watch.changed[watched.id] = None
 
     def _newly_shown(self, watch: Watch, users: Sequence[bytes]) -> list[msgspec.Raw]:
         """The JSON of those whose state is another than the one that was shown."""
@@ -160,8 +157,8 @@ class Watcher:
             else:
                 # Made once for all who watch the User.
                 shown = watched.shown = watched.shown or msgspec.json.encode(presence_json(user, watched.presence))
-            if watch.shown.get(user) != shown:
-                watch.shown[user] = shown
+            if watched.watches[watch] != shown:
+                watched.watches[watch] = shown
                 found.append(msgspec.Raw(shown))
         return found
 
