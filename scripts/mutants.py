@@ -15,6 +15,8 @@ does not, or if more than `MAX_SURVIVING` of them survive.
 from __future__ import annotations
 
 import argparse
+import ast
+import difflib
 import fnmatch
 import json
 import os
@@ -24,6 +26,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,9 +84,9 @@ def python_mutants(globs: Sequence[str]) -> Iterator[Mutant]:
         name, survived = tried["name"], tried["outcome"] in ("survived", "no tests")
         if globs and not any(fnmatch.fnmatch(name, glob) for glob in globs):
             continue
-        shown = _output([mutmut, "show", name]) if survived else ""
         file = "/".join(name.split(".")[:-1]) + ".py"
-        yield Mutant(file, _lines(shown, "-"), _lines(shown, "+"), survived)
+        before, after = _changed(made / file, name.rpartition(".")[2]) if survived else ("", "")
+        yield Mutant(file, before, after, survived)
 
 
 def _run(command: list[str], folder: Path) -> None:
@@ -104,14 +107,26 @@ def _run(command: list[str], folder: Path) -> None:
         raise SystemExit(f"mutants: {command[0]} ended with {status}: see {LOG}")
 
 
-def _output(command: list[str]) -> str:
-    return subprocess.run(command, cwd=TREE, stdout=subprocess.PIPE, text=True, check=True).stdout
+def _changed(file: Path, mutant: str) -> tuple[str, str]:
+    """What the mutant takes away from its function, and what it adds, each as one line."""
+    mangled = mutant.partition("__mutmut_")[0]
+    plain = mangled.rpartition("ǁ")[2].removeprefix("x_")
+    was, now = (
+        _functions(file)[name].replace(name, plain).splitlines() for name in (f"{mangled}__mutmut_orig", mutant)
+    )
+    diff = list(difflib.unified_diff(was, now, lineterm="", n=0))[2:]
+    before, after = ([line[1:].strip() for line in diff if line.startswith(sign)] for sign in "-+")
+    return " ".join(before), " ".join(after)
 
 
-def _lines(diff: str, sign: str) -> str:
-    """What the diff takes away or adds, as one line."""
-    found = re.findall(rf"^{re.escape(sign)}(?!{re.escape(sign * 2)})(.+)$", diff, re.MULTILINE)
-    return " ".join(line.strip() for line in found)
+@cache
+def _functions(file: Path) -> dict[str, str]:
+    """The source of each function by its name: mutmut writes a function for each mutant."""
+    source = file.read_text()
+    lines = source.splitlines()
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    found = [node for node in ast.walk(ast.parse(source)) if isinstance(node, kinds)]
+    return {node.name: "\n".join(lines[node.lineno - 1 : node.end_lineno]) for node in found}
 
 
 def copy_tree() -> None:

@@ -145,6 +145,7 @@ def test_keys_are_stored_without_their_secrets_and_shown_without_digests() -> No
     assert unpack_app(packed) == APP
     assert ROUTER.encode() not in packed and EDGE.encode() not in packed
     assert b"keys" not in pack_app(BARE), "an App without keys is stored as before"
+    assert with_key(BARE, "router-1", ("check",), ROUTER, 1).keys == APP.keys[:1]
     assert shown_key(APP.keys[0]) == {"name": "router-1", "scopes": ["check"], "created_at_ms": 1, "secret_count": 1}
     assert APP.keys[0].digests[0] not in str(app_document(APP))
     assert app_document(APP)["keys"] == [shown_key(key) for key in APP.keys]

@@ -114,6 +114,8 @@ def test_a_short_secret_needs_its_flag() -> None:
         assert str(refusal.value) == "secret: must be 20 to 128 printable ASCII characters without spaces"
     with pytest.raises(InvalidInput):
         app_secret("x" * 7, allows_short=True)
+    with pytest.raises(InvalidInput, match=r"without spaces$"):
+        app_secret("x" * 8)
 
 
 def test_each_role_may_what_those_before_it_may() -> None:

@@ -76,7 +76,7 @@ def test_what_was_written_is_read(records: list[Record]) -> None:
 
 def test_what_a_record_counts_for() -> None:
     """A User's facts are one entry, each row and each entry of a stream is one."""
-    assert [count_of(record) for record in SOME] == [1, 1, 1]
+    assert [str(count_of(record)) for record in SOME] == ["1", "1", "1"]
     assert count_of(UserKey("user", "shop", b"ann", [b"a", b"1", b"b", b"2"])) == 1
     assert count_of(UserKey("user", "shop", b"ann", [])) == 0
     assert count_of(UserKey("black", "shop", b"ann", [b"a", b"1", b"b", b"2"])) == 2

@@ -24,6 +24,7 @@ def test_a_name_may_be_64_characters_or_128_bytes() -> None:
     assert not list(profile_mistakes("名" * 64, "p" * 1_024)) and not list(profile_mistakes("n" * 128, ""))
     assert [member for member, _ in profile_mistakes("名" * 65, "é" * 513)] == ["name", "portrait"]
     assert [member for member, _ in profile_mistakes("n" * 129, None)] == ["name"]
+    assert [member for member, _ in profile_mistakes(None, "é" * 513)] == ["portrait"]
 
 
 def test_a_name_of_any_length_is_utf_8() -> None:
