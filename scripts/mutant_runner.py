@@ -32,8 +32,8 @@ from hypothesis import Phase, settings
 STATS = Path("mutmut-stats.json")
 CPU_S = 3.0
 WALL_S = 60.0
-MOST_TESTS_S = 20.0
-"""Of a mutant's tests together, without a mutant: one more long test seldom finds what twenty seconds did not."""
+MOST_TESTS_S = 60.0
+"""Of a mutant's tests together, without a mutant: one more long test seldom finds what a minute did not."""
 MAX_DATA_BYTES = 2 << 30
 """For each fork: a mutant may also fill memory for ever. Not the address space, of which the map of a Replica takes 1 TB."""
 OPTIONS = ("-q", "-p", "no:cacheprovider", "-p", "no:logging", "--timeout=0", "--tb=no", "--rootdir=.")
