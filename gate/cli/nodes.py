@@ -6,13 +6,13 @@ data directory nor Redis answers.
 
 from __future__ import annotations
 
-import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 from gate.cli.command import Command, takes
 from gate.cli.options import Target
 from gate.cli.output import counted, print_json, print_table, say, warn
-from gate.cli.store_connection import StoreConnection, run
+from gate.cli.store_connection import StoreConnection
 from gate.cli.time_format import shown_duration
 from gate.clock import wall_ms
 from gate.errors import AppUnknown, GateError, InvalidConfig, NotFound, Unavailable
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from gate.core.presence import Counts
     from gate.store.node_reports import NodeReport
     from gate.store.presence import PresenceStore
-    from gate.store.store import Store
 
 NODE_COLUMNS = ("node", "name", "host", "version", "Redis", "roles", "state", "lag", "checks/s", "clients")
 
@@ -76,30 +75,19 @@ def nodes(command: Command) -> None:
 
 
 async def _asked(connection: StoreConnection) -> dict[str, NodeReport | None]:
-    return await reports_by_node(connection.store)
-
-
-async def reports_by_node(store: Store) -> dict[str, NodeReport | None]:
-    """Ask each node that holds a lease for its report; None for one that does not answer. In the order of their names."""
     from gate.store.node_reports import ask_reports  # late, as in `connection`
 
-    found = await ask_reports(store)
-    named = {listed.node: report for listed, report in found}
-    return dict(sorted(named.items(), key=lambda one: (one[1].name if one[1] else "", one[0])))
+    return await ask_reports(connection.store)
 
 
 def _from_files(target: Target) -> NodeReport | None:
     """This node's report without its replicator; it takes a second, which the rate is counted over."""
-    from gate.service.node_report import CheckRate, node_report
+    from gate.service.node_rates import counts_now, rates_between
+    from gate.service.node_report import node_report
 
-    async def counted_for_a_second() -> float | None:
-        rate = CheckRate(target.data)
-        counting = asyncio.create_task(rate.keep())
-        await asyncio.sleep(1.01)
-        counting.cancel()
-        return rate.per_s()
-
-    return node_report(target.data, target.node_id() or "", run(counted_for_a_second()))
+    before = counts_now(target.data)
+    time.sleep(1)
+    return node_report(target.data, target.node_id() or "", rates_between(before, counts_now(target.data)))
 
 
 def _online(command: Command) -> tuple[str, Counts] | None:
@@ -138,7 +126,11 @@ def node_document(node: str, report: NodeReport | None) -> dict[str, Any]:
     """One node in JSON."""
     from msgspec.structs import asdict
 
-    return {"node": node, "answers": report is not None, **({**asdict(report), "node": node} if report else {})}
+    if report is None:
+        return {"node": node, "answers": False}
+    # Samples are an hour of figures, which no command asks for.
+    shown = {name: value for name, value in asdict(report).items() if name not in ("node", "samples")}
+    return {"node": node, "answers": True, **shown}
 
 
 def _print_own(target: Target, own: NodeReport) -> None:

@@ -39,3 +39,22 @@ FACT_NAMES = (
 ROLE_NAMES = (N_("viewer"), N_("operator"), N_("admin"))
 ENVIRONMENT_NAMES = (N_("development"), N_("production"))
 SIGNED_IN_BY = (N_("password"), N_("proxy"))
+
+NODE_STATES = {
+    "none": N_("no Replica yet"),
+    "loading": N_("loading"),
+    "catching-up": N_("catching up"),
+    "current": N_("current"),
+    "cut-off": N_("cut off from Redis"),
+    "reloading": N_("reloading"),
+    "stopped": N_("stopped"),
+}
+"""What a node's Replica does."""
+
+RECENT = {
+    "ban-imposed": N_("banned"),
+    "mute-imposed": N_("muted"),
+    "kicked": N_("kicked"),
+    "user-deactivated": N_("deactivated"),
+}
+"""What was done to a User, for the list of the latest acts."""

@@ -13,6 +13,7 @@ from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gate.console import PREFIX
+from gate.console.charts import shown_value
 from gate.console.id_format import named
 from gate.console.languages import LANGUAGES, N_, Language, installed
 from gate.console.request_context import ConsoleContext
@@ -69,9 +70,8 @@ def _made_environment(language: Language) -> Environment:
     )
     made.policies["ext.i18n.trimmed"] = True
     made.install_gettext_callables(language.gettext, language.plural, newstyle=True)  # type: ignore[attr-defined]
-    made.filters.update(
-        moment=language.moment, duration=language.duration, named=named, facts=language.facts, when=iso_moment
-    )
+    made.filters.update(moment=language.moment, duration=language.duration, facts=language.facts)
+    made.filters.update(named=named, when=iso_moment, number=shown_value)
     made.globals.update(installed(language), address=address)
     return made
 

@@ -6,8 +6,9 @@ A form is accepted only from a page of ours. Three things say so, each enough ag
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -24,6 +25,7 @@ from gate.http.forms import Form
 from gate.http.peers import forwarded_host, forwarded_proto, is_believed
 from gate.http.sign_ins import Asserted
 from gate.store.console_sessions import MAX_AGENT_CHARS
+from gate.store.overview import Overview
 
 SESSION_COOKIE = "gate-console"
 FORM_FIELD = "form_token"
@@ -58,9 +60,11 @@ class Section(NamedTuple):
 
 @dataclass(slots=True)
 class LastRead:
-    """What to show while Redis is away. One a process."""
+    """What was read for others: to show while Redis is away, or to read once for all. One a process."""
 
     apps: Sequence[AppName] = ()
+    looks: dict[tuple[str, bool, bool], tuple[int, asyncio.Future[Overview]]] = field(default_factory=dict)
+    """Looks at what happens now (`gate.console.looks`), with their moments."""
 
 
 @dataclass(slots=True)

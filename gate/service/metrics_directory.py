@@ -6,8 +6,11 @@ Apart from `gate.metrics`, because the supervisor prepares it before it starts a
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import struct
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -94,20 +97,47 @@ def counted_in(directory: Path, metric: str) -> float:
         os.close(looking)
 
 
+def samples_in(directory: Path, metrics: Sequence[str]) -> dict[tuple[str, str], float]:
+    """The values of these counters and histograms over all processes, by name of the sample and the values of its labels.
+
+    Labels are joined by a space. A bucket of a histogram has the values that are in no smaller bucket, so the number of values
+    is the sum of `NAME_bucket`.
+    """
+    found: defaultdict[tuple[str, str], float] = defaultdict(float)
+    wanted = [f'["{metric}", '.encode() for metric in metrics]
+    try:
+        looking = os.open(directory, os.O_RDONLY)
+    except FileNotFoundError:
+        return found
+    try:
+        fcntl.flock(looking, fcntl.LOCK_SH)  # as a scrape does
+        for path in directory.glob("*.db"):
+            for key, value in _entries_of(path):
+                if key.startswith(tuple(wanted)):
+                    _, name, labels, _ = json.loads(key)
+                    found[name, " ".join(labels.values())] += value
+    finally:
+        os.close(looking)
+    return found
+
+
 def _sum_in(path: Path, name: bytes) -> float:
+    return sum(value for key, value in _entries_of(path) if name in key)
+
+
+def _entries_of(path: Path) -> Iterator[tuple[bytes, float]]:
+    """Each key with its value. A key is JSON: the metric, the name of the sample, labels, help."""
     try:
         packed = path.read_bytes()
     except FileNotFoundError:  # of a gauge whose process died just now
-        return 0.0
-    total, at = 0.0, _HEAD_BYTES
+        return
+    at = _HEAD_BYTES
     end = min(struct.unpack_from("i", packed)[0], len(packed)) if len(packed) >= _HEAD_BYTES else 0
     while at < end:
         (size,) = struct.unpack_from("i", packed, at)
         value_at = at + 4 + size + (8 - (size + 4) % 8)
-        if name in packed[at + 4 : at + 4 + size]:  # the key is JSON: the metric, the name of the sample, labels, help
-            total += struct.unpack_from("d", packed, value_at)[0]
+        yield packed[at + 4 : at + 4 + size], struct.unpack_from("d", packed, value_at)[0]
         at = value_at + 16
-    return total
 
 
 def _packed(values: dict[str, float]) -> bytes:

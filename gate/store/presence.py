@@ -185,6 +185,10 @@ class PresenceStore:
         slice: some 500 at most, for some ms."""
         return _counts_of(await self.slices.everywhere(app_key, scripts.PRESENCE_COUNTS))
 
+    async def counts_by_slice(self, app_key: str) -> list[Counts]:
+        """As `counts`, for each slice."""
+        return [_counts_of([rows]) for rows in await self.slices.everywhere(app_key, scripts.PRESENCE_COUNTS)]
+
     async def history(self, app_key: str, since_ms: int) -> list[Sample]:
         """How many were online from a moment on, the oldest first; of the hour and some that is kept, and with gaps for when no
         node could sample."""

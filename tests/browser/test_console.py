@@ -32,13 +32,14 @@ async def test_numbers_follow_what_gateways_do(site: Site, tabs: Tabs) -> None:
     await expect(tab.page).to_have_title("Sign in · Gate")
     await tab.sign_in()
     # There is one App, so its first page is where one arrives.
-    await expect(tab.page.get_by_role("heading", name="Online now")).to_be_visible()
+    await expect(tab.page.get_by_role("heading", name="Overview")).to_be_visible()
     before = int(await tab.page.inner_text("#sessions"))
     site.lease()
     site.connect("ada", "iOS")
     site.connect("ada", "Web")
     await tab.page.evaluate(LOOK_AGAIN)
     await expect(tab.page.locator("#sessions")).to_have_text(str(before + 2))
+    await tab.open("gateways")
     await expect(tab.page.get_by_role("row", name="edge-1 holds")).to_be_visible()
     await expect(tab.page.get_by_role("row", name="iOS 1")).to_be_visible()
 
@@ -50,8 +51,8 @@ async def test_the_last_hour_is_drawn(site: Site, tabs: Tabs) -> None:
     await presence.sample(site.service.credentials.app_key)  # unless the service did in this quarter of a minute
     await presence.client.aclose()
     tab = await tabs.new()
-    await tab.open("online")
-    for kind in ("platforms", "users", "gateway"):
+    for page, kind in (("overview", "platforms"), ("overview", "users"), ("gateways", "gateway-1")):
+        await tab.open(page)
         line = tab.page.locator(f"[data-kind={kind}] path.line").first
         await expect(line).to_have_css("stroke-width", "2.5px")
         assert await line.evaluate("one => getComputedStyle(one).stroke") != "none"
@@ -62,11 +63,11 @@ async def test_the_last_hour_is_drawn(site: Site, tabs: Tabs) -> None:
 async def test_an_open_page_shows_old_numbers_and_that_the_operator_signed_out(tabs: Tabs) -> None:
     tab = await tabs.new()
     tab.expected = ["net::ERR_FAILED"]
-    await tab.open("online")
-    await tab.page.route("**/online/live", lambda route: route.abort())
+    await tab.open("overview")
+    await tab.page.route("**/overview/live", lambda route: route.abort())
     await tab.page.evaluate(LOOK_AGAIN)
     await expect(tab.page.get_by_role("status")).to_contain_text("this node does not answer")
-    await tab.page.unroute("**/online/live")
+    await tab.page.unroute("**/overview/live")
     await tab.page.evaluate(LOOK_AGAIN)
     await expect(tab.page.locator(".stale")).to_be_hidden()
     await tab.context.clear_cookies()
@@ -126,8 +127,8 @@ async def test_a_wrong_password_and_signing_out(site: Site, tabs: Tabs) -> None:
 @pytest.mark.parametrize("width", [360, 1_280])
 async def test_another_session_of_ones_own_is_ended(tabs: Tabs, width: int) -> None:
     other, tab = await tabs.new(), await tabs.new(viewport={"width": width, "height": 800})
-    await other.open("online")
-    await tab.open("online")
+    await other.open("overview")
+    await tab.open("overview")
     await tab.page.get_by_role("link", name="Sessions", exact=True).click()
     await expect(tab.page.get_by_role("heading", name="Sessions of the console")).to_be_visible()
     assert await tab.page.evaluate(TOO_WIDE) == []
@@ -164,7 +165,7 @@ async def test_pages_fit_and_can_be_used_by_keyboard(site: Site, tabs: Tabs, sch
     site.lease("edge-" + "x" * 50)
     site.connect("w" * 64, "iOS", "edge-" + "x" * 50)
     tab = await tabs.new(color_scheme=scheme, viewport={"width": width, "height": 800})
-    for page in ("online", "user?user=" + "w" * 64, "check?from=" + "w" * 64 + "&to=" + "W" * 64):
+    for page in ("overview", "user?user=" + "w" * 64, "check?from=" + "w" * 64 + "&to=" + "W" * 64):
         await tab.open(page)
         assert await tab.page.evaluate(TOO_WIDE) == [], page
         assert await tab.page.evaluate("document.scrollingElement.scrollWidth <= innerWidth"), page
@@ -179,7 +180,7 @@ async def test_with_redis_hanging_the_pages_go_on(site: Site, tabs: Tabs) -> Non
     tab.expected = stranger.expected = ["status of 503"]
     site.lease()
     site.connect("cleo", "iOS")
-    await tab.open("online")
+    await tab.open("overview")
     await stranger.page.goto(f"{site.service.http}/console/")
     with site.server.paused():
         await tab.page.evaluate(LOOK_AGAIN)

@@ -106,7 +106,8 @@ async def test_each_page_holds_to_its_role(place: Place, of: str, page: Page) ->
     target = f"/console/{place.world.app.key + '/' if of else ''}{page.path}"
     for (role, visitor), method in itertools.product(visitors.items(), page.methods):
         if method == "GET":
-            status = (await visitor.get(target)).status
+            # The body of a stream has no end.
+            status = (await visitor.get(target, "HEAD" if page.renewed else "GET")).status
         else:
             # A form without a token: a role that suffices is refused for that only.
             sent = await visitor.post(target, {})

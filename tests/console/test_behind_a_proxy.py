@@ -42,7 +42,7 @@ async def test_every_link_redirect_and_cookie_is_below_the_public_path(
         cookie = done.cookies[SESSION_COOKIE]
         assert (done.place, cookie["path"], cookie["secure"]) == (f"{PATH}/console/", f"{PATH}/console/", True)
         links = {link for page in (form, await visitor.app("check?from=a&to=b"), await visitor.app("user?user=a"),
-                                     await visitor.app("online"))
+                                     await visitor.app("overview"))
                  for link in LINK.findall(page.page)}  # fmt: skip
         assert len(links) > 5
         assert {link for link in links if not link.startswith(f"{PATH}/console/")} == set()

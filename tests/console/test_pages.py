@@ -77,8 +77,8 @@ def assert_sealed(shown: Shown) -> None:
 async def test_every_answer_is_sealed_and_pages_are_not_kept(place: Place) -> None:
     visitor, stranger = await place.visitor(), Visitor(place.world, "stranger")
     key = place.world.app.key
-    targets = ["", "sign-in", "nothing", f"{key}/", f"{key}/nothing", "no-such-app/online"]
-    targets += [f"{key}/{page}" for page in ("online", "user", "user?user=a", "check", "check?from=a&to=b")]
+    targets = ["", "sign-in", "nothing", f"{key}/", f"{key}/nothing", "no-such-app/overview"]
+    targets += [f"{key}/{page}" for page in ("overview", "user", "user?user=a", "check", "check?from=a&to=b")]
     for browser in (visitor, stranger):
         for target in targets:
             shown = await browser.get(f"/console/{target}")
@@ -93,16 +93,16 @@ async def test_statuses_methods_and_heads(place: Place) -> None:
     for target, status in (
         ("nothing", 404),
         (f"{key}/nothing", 404),
-        ("no-such-app/online", 404),
-        ("bad.key/online", 404),
+        ("no-such-app/overview", 404),
+        ("bad.key/overview", 404),
     ):
         shown = await visitor.get(f"/console/{target}")
         assert (shown.status, "There is nothing here" in shown.text) == (status, True), target
-    assert (await visitor.get(f"/console/{key}/")).place == f"/console/{key}/online"
-    head = await visitor.get(f"/console/{key}/online", method="HEAD")
+    assert (await visitor.get(f"/console/{key}/")).place == f"/console/{key}/overview"
+    head = await visitor.get(f"/console/{key}/overview", method="HEAD")
     assert (head.status, head.page) == (200, "") and int(head.headers["Content-Length"]) > 1_000
     for target, method, allowed in (
-        (f"{key}/online", "DELETE", "GET"), (f"{key}/user/kick", "GET", "POST"), ("sign-in", "PUT", "GET, POST"),
+        (f"{key}/overview", "DELETE", "GET"), (f"{key}/user/kick", "GET", "POST"), ("sign-in", "PUT", "GET, POST"),
         ("console.css", "POST", "GET"), ("sign-out", "GET", "POST"),
     ):  # fmt: skip
         wrong = await visitor.get(f"/console/{target}", method=method)
@@ -132,29 +132,31 @@ async def test_the_apps_are_chosen_from_all(place: Place) -> None:
     written = await place.world.store.apps.create(other, now_ms())
     assert await place.world.node.acks.wait(written, 5_000) == "all"
     shown = await visitor.get("/console/")
-    assert f'href="/console/{other.key}/online"' in shown.page and "&lt;b&gt;Shop" in shown.page
-    assert f'href="/console/{place.world.app.key}/online"' in shown.page and "s-1" not in shown.page
-    assert "<b>Shop</b> 店 production" in (await visitor.get(f"/console/{other.key}/online")).text
+    assert f'href="/console/{other.key}/overview"' in shown.page and "&lt;b&gt;Shop" in shown.page
+    assert f'href="/console/{place.world.app.key}/overview"' in shown.page and "s-1" not in shown.page
+    assert "<b>Shop</b> 店 production" in (await visitor.get(f"/console/{other.key}/overview")).text
+    assert (await visitor.get("/console/apps")).text.count(other.key) == 1
 
 
-async def test_how_many_are_online_by_platform_and_gateway_now_and_over_the_hour(place: Place) -> None:
+async def test_who_is_online_by_gateway_platform_and_slice_now_and_over_the_hour(place: Place) -> None:
     visitor, presence, key = await place.visitor("viewer"), place.world.presence, place.world.app.key
-    empty = await visitor.app("online")
+    empty = await visitor.app("gateways")
     assert "No User is online." in empty.text and "No Gateway has taken a lease." in empty.text
-    assert "No samples yet" in empty.text and '<svg class="box"' not in empty.page
+    assert "No samples yet" in (await visitor.app("overview")).text and '<svg class="box"' not in empty.page
     await place.gateway_session(b"alice")
     await place.gateway_session(b"bob", "Web", b"edge-2")
     assert await presence.sample(key)
-    shown = await visitor.app("online")
-    assert "Users online 2 Sessions 2 Gateways that hold a lease 2" in shown.text
-    assert re.search(r"edge-1 holds epoch 1 \d+ (ms|s) ago 1", shown.text)
-    assert "Sessions by platform over the last hour: Web now 1, most 1; iOS now 1, most 1" in shown.text.replace(
-        "iOS now 1, most 1; Web now 1, most 1", "Web now 1, most 1; iOS now 1, most 1"
-    )
-    assert shown.page.count('data-kind="gateway"') == 2
-    assert (await visitor.part("online/live")).startswith("Users online 2")
+    shown = await visitor.app("gateways")
+    assert "Gateways that hold a lease 2 Sessions 2 Users online 2" in shown.text
+    assert re.search(r"edge-1 holds 1 \d+ (ms|s) ago 1", shown.text)
+    assert "Slice Users online Sessions Leases that are swept 0 2 2 0" in shown.text
+    assert shown.page.count('data-kind="gateway-') == 2
+    overview = await visitor.app("overview")
+    assert re.search(r'aria-label="Sessions by platform over the last hour: (iOS|Web) now 1, most 1; ', overview.page)
+    assert (await visitor.part("overview/live")).startswith("Users online 2")
+    assert (await visitor.part("gateways/live")).startswith("Gateways that hold a lease 2")
     await presence.end_lease(key, b"edge-2", 1)
-    assert re.search(r"edge-2 ended epoch 1", (await visitor.app("online")).text)
+    assert re.search(r"edge-2 ended 1", (await visitor.app("gateways")).text)
 
 
 async def test_a_user_with_its_sessions_and_its_state(place: Place) -> None:
@@ -324,20 +326,20 @@ async def test_with_redis_away_those_who_were_here_read_on(place: Place) -> None
         world = place.world
         await wait_until_async(lambda: world.node.is_following, 5, "the replicator to stay")
         for browser in (visitor, viewer):
-            for target in ("online", "user?user=alice", "check?from=alice&to=bob"):
+            for target in ("overview", "user?user=alice", "check?from=alice&to=bob"):
                 shown = await browser.app(target)
                 assert (shown.status, "Redis can not be reached" in shown.text) == (200, True), target
                 assert "Checks go on from this node's Replica; its facts are" in shown.text
                 assert ">Kick</button>" not in shown.page
         assert "No: the sender is on the recipient's Blacklist" in (await visitor.app("check?from=alice&to=bob")).text
-        assert "can not be reached" in await visitor.part("online/live")
+        assert "can not be reached" in await visitor.part("overview/live")
         assert world.app.key in (await visitor.get("/console/")).text
         kick = await visitor.post(
             f"/console/{world.app.key}/user/kick?user=alice", {"form_token": token, "session": session}
         )
         assert (kick.status, kick.headers["Retry-After"]) == (503, "1")
         assert "nothing was changed" in kick.text
-        unknown = await late.app("online")
+        unknown = await late.app("overview")
         assert (unknown.status, "Who asks can't be verified" in unknown.text) == (503, True)
         assert "127.0.0.1" not in unknown.page and "reset" not in unknown.page
         sent = {"form_token": form.form_token, "name": visitor.name, "password": "x"}
@@ -347,8 +349,8 @@ async def test_with_redis_away_those_who_were_here_read_on(place: Place) -> None
         assert (
             await viewer.post("/console/sign-out", {"form_token": (await viewer.app("user")).form_token})
         ).status == 303
-        assert (await viewer.app("online")).status == 303
-    assert "Redis can not be reached" not in (await visitor.app("online")).text
+        assert (await viewer.app("overview")).status == 303
+    assert "Redis can not be reached" not in (await visitor.app("overview")).text
     assert await place.world.presence.is_online(place.world.app.key, b"alice")
 
 
@@ -360,8 +362,8 @@ async def test_an_operator_of_some_apps_sees_only_their_pages(place: Place) -> N
         visitor.name, lambda one: msgspec.structs.replace(one, apps=(place.world.app.key,))
     )
     listed = await visitor.get("/console/")
-    assert (listed.status, listed.place) == (303, f"/console/{place.world.app.key}/online")
-    assert (await visitor.app("online")).status == 200
+    assert (listed.status, listed.place) == (303, f"/console/{place.world.app.key}/overview")
+    assert (await visitor.app("overview")).status == 200
     for page in OF_APP:
         shown = await visitor.get(f"/console/{hidden.key}/{page}")
         assert shown.status == 404 and "There is no App" in shown.text, page

@@ -92,10 +92,10 @@ async def test_the_session_ends_with_the_account_and_with_the_header(
         cookie = ann.cookies[SESSION_COOKIE]
         bare = Visitor(world, "ann")
         bare.cookies[SESSION_COOKIE] = cookie
-        assert (await bare.app("online")).place.startswith("/console/sign-in"), "not past the proxy"
+        assert (await bare.app("overview")).place.startswith("/console/sign-in"), "not past the proxy"
         other = behind_proxy(world, **{HEADER: "bob"})
         other.cookies[SESSION_COOKIE] = cookie
-        assert (await other.app("online")).place.startswith("/console/sign-in"), "not of another person"
+        assert (await other.app("overview")).place.startswith("/console/sign-in"), "not of another person"
         await world.store.operators.change("ann", lambda one: msgspec.structs.replace(one, role="viewer"))
         assert "viewer" in (await follow(ann)).text
         await world.store.operators.remove("ann")
@@ -127,7 +127,7 @@ async def test_an_account_with_a_password_is_not_opened_by_a_header(tmp_path: Pa
         root = behind_proxy(world, **{HEADER: "root", GROUPS: "gate-admins"})
         assert (await follow(root)).status == 403
         assert (await root.sign_in()).status == 303, "its password opens it, behind the proxy too"
-        assert (await root.app("online")).status == 200
+        assert (await root.app("overview")).status == 200
 
 
 @pytest.mark.parametrize("trusted", [(), (ip_network("10.0.0.0/8"),)])
@@ -167,7 +167,7 @@ async def test_after_a_sign_out_the_page_waits_for_a_click(tmp_path: Path, priva
     async with world_of(private_redis, tmp_path) as world:
         await account(world, "ann")
         ann = behind_proxy(world, **{HEADER: "ann"})
-        page = await follow(ann, f"/console/{world.app.key}/online")
+        page = await follow(ann, f"/console/{world.app.key}/overview")
         out = await ann.post("/console/sign-out", {"form_token": page.form_token})
         assert out.place == "/console/sign-in?left"
         left = await ann.get(out.place)

@@ -64,20 +64,20 @@ async def test_half_an_hour_without_a_request_ends_a_session(place: Place) -> No
     visitor, records = await place.visitor(), Records(place)
     session = session_of(visitor)
     records.age(session, seen_at_ms=IDLE_MS - 60_000)
-    assert (await visitor.app("online")).status == 200
+    assert (await visitor.app("overview")).status == 200
     records.age(session, seen_at_ms=IDLE_MS - 60_000)
-    assert (await visitor.app("online")).status == 200, "the request before counted"
+    assert (await visitor.app("overview")).status == 200, "the request before counted"
     records.age(session, seen_at_ms=IDLE_MS + 1_000)
-    assert (await visitor.app("online")).status == 303
+    assert (await visitor.app("overview")).status == 303
 
 
 async def test_a_page_that_renews_itself_keeps_no_session_open(place: Place) -> None:
     visitor, records = await place.visitor(), Records(place)
     records.age(session_of(visitor), seen_at_ms=2 * TOUCH_EVERY_MS)
     before = records.read(session_of(visitor))["seen_at_ms"]
-    assert "Users online" in await visitor.part("online/live")
+    assert "Users online" in await visitor.part("overview/live")
     assert records.read(session_of(visitor))["seen_at_ms"] == before
-    await visitor.app("online")
+    await visitor.app("overview")
     assert records.read(session_of(visitor))["seen_at_ms"] > before
 
 
@@ -86,7 +86,7 @@ async def test_a_working_day_ends_a_session_that_is_in_use(place: Place) -> None
     record = records.read(session_of(visitor))
     assert record["until_ms"] - record["started_at_ms"] == SESSION_TTL_MS
     records.age(session_of(visitor), until_ms=SESSION_TTL_MS)
-    assert (await visitor.app("online")).status == 303
+    assert (await visitor.app("overview")).status == 303
 
 
 async def test_an_operator_sees_and_ends_its_own_sessions(place: Place) -> None:
@@ -97,9 +97,9 @@ async def test_an_operator_sees_and_ends_its_own_sessions(place: Place) -> None:
     assert session_of(visitor) in page and session_of(other) in page and session_of(stranger) not in page
     assert "Browser &lt;of&gt; the other" in page and "this session" in page and "127.0.0.1" in page
     assert await end(visitor, session_of(stranger)) == 303
-    assert (await stranger.app("online")).status == 200, "only an admin ends the sessions of others"
+    assert (await stranger.app("overview")).status == 200, "only an admin ends the sessions of others"
     assert await end(visitor, session_of(other)) == 303
-    assert (await other.app("online")).status == 303 and (await visitor.app("online")).status == 200
+    assert (await other.app("overview")).status == 303 and (await visitor.app("overview")).status == 200
     assert await end(visitor, "") == 400
     refused = await visitor.post("/console/sessions", {"form_token": "forged", "session": session_of(visitor)})
     assert refused.status == 403
@@ -113,7 +113,7 @@ async def test_an_admin_of_all_apps_sees_and_ends_all_sessions(place: Place, is_
         await place.world.store.operators.change(admin.name, lambda one: msgspec.structs.replace(one, apps=("shop",)))
     assert (session_of(stranger) in await listed(admin)) is not is_limited
     assert await end(admin, session_of(stranger)) == 303
-    assert ((await stranger.app("online")).status == 303) is not is_limited
+    assert ((await stranger.app("overview")).status == 303) is not is_limited
 
 
 async def test_the_number_of_sessions_is_bounded(place: Place) -> None:
@@ -124,7 +124,7 @@ async def test_the_number_of_sessions_is_bounded(place: Place) -> None:
         await sessions.open(ConsoleSession(id=f"filling-{number:08d}", operator=f"ann-{number}"))
     found = await sessions.list()
     assert len(found) == MAX_CONSOLE_SESSIONS
-    assert (await oldest.app("online")).status == 303
+    assert (await oldest.app("overview")).status == 303
     assert await sessions.end([one.id for one in found]) == MAX_CONSOLE_SESSIONS
     assert await sessions.list() == [] and await sessions.end([]) == 0
 

@@ -35,11 +35,11 @@ async def test_an_operator_signs_in_and_out(place: Place) -> None:
     )  # fmt: skip
     assert int(cookie["max-age"]) == 8 * 3_600
     assert PASSWORD not in cookie.value and "argon2" not in cookie.value
-    page = await visitor.app("online")
+    page = await visitor.app("overview")
     assert page.status == 200 and visitor.name in page.text
     out = await visitor.post("/console/sign-out", {"form_token": page.form_token})
     assert (out.status, out.place, SESSION_COOKIE in visitor.cookies) == (303, "/console/sign-in", False)
-    assert (await visitor.app("online")).status == 303
+    assert (await visitor.app("overview")).status == 303
 
 
 async def test_a_cookie_that_was_signed_out_is_none_any_more_on_any_node(place: Place) -> None:
@@ -48,25 +48,25 @@ async def test_a_cookie_that_was_signed_out_is_none_any_more_on_any_node(place: 
     await other.sign_in()
     copy, elsewhere = visitor.cookies[SESSION_COOKIE], SessionAuth(OperatorAuth())
     assert await elsewhere.known(place.world.store, copy, now_ms()) is not None
-    await visitor.post("/console/sign-out", {"form_token": (await visitor.app("online")).form_token})
+    await visitor.post("/console/sign-out", {"form_token": (await visitor.app("overview")).form_token})
     visitor.cookies[SESSION_COOKIE] = copy
-    assert (await visitor.app("online")).status == 303
+    assert (await visitor.app("overview")).status == 303
     assert await elsewhere.known(place.world.store, copy, now_ms()) is None
-    assert (await other.app("online")).status == 200
+    assert (await other.app("overview")).status == 200
     async with place.redis_away():
         with pytest.raises(StoreUnavailable):
             await elsewhere.known(place.world.store, copy, now_ms())
-        assert (await visitor.app("online")).status == 303
+        assert (await visitor.app("overview")).status == 303
 
 
 async def test_signing_out_while_redis_is_away_counts_on_this_node_after_it_too(place: Place) -> None:
     visitor = await place.visitor()
-    copy, token = visitor.cookies[SESSION_COOKIE], (await visitor.app("online")).form_token
+    copy, token = visitor.cookies[SESSION_COOKIE], (await visitor.app("overview")).form_token
     async with place.redis_away():
         out = await visitor.post("/console/sign-out", {"form_token": token})
         assert (out.status, SESSION_COOKIE in visitor.cookies) == (303, False)
     visitor.cookies[SESSION_COOKIE] = copy
-    assert (await visitor.app("online")).status == 303
+    assert (await visitor.app("overview")).status == 303
 
 
 async def test_the_cookie_is_secure_where_the_browser_came_by_tls(place: Place) -> None:
@@ -95,15 +95,15 @@ async def test_wrong_passwords_are_refused_alike_and_throttled_as_at_the_api(pla
 async def test_a_change_of_the_account_ends_its_cookies_at_once(place: Place, change: str) -> None:
     await begin_operator(place.world, "admin")  # otherwise the changed operator could be the last admin
     visitor = await place.visitor("viewer")
-    assert (await visitor.app("online")).status == 200
+    assert (await visitor.app("overview")).status == 200
     operators = place.world.store.operators
     if change == "removal":
         await operators.remove(visitor.name)
     else:
         fields = {"password_hash": hash_password("another password")} if change == "password" else {"role": "admin"}
         await operators.change(visitor.name, lambda one: msgspec.structs.replace(one, **fields))
-    shown = await visitor.app("online")
-    assert (shown.status, shown.place) == (303, f"/console/sign-in?next=%2Fconsole%2F{place.world.app.key}%2Fonline")
+    shown = await visitor.app("overview")
+    assert (shown.status, shown.place) == (303, f"/console/sign-in?next=%2Fconsole%2F{place.world.app.key}%2Foverview")
 
 
 async def test_a_cookie_holds_for_a_working_day_on_any_node(place: Place) -> None:
@@ -160,10 +160,10 @@ async def test_a_cookie_is_accepted_for_a_while_with_redis_away(place: Place) ->
 async def test_an_invalid_cookie_opens_nothing(place: Place, cookie: str) -> None:
     visitor = Visitor(place.world, "stranger")
     visitor.cookies[SESSION_COOKIE] = cookie
-    for target in ("", f"{place.world.app.key}/online", "nothing/at/all"):
+    for target in ("", f"{place.world.app.key}/overview", "nothing/at/all"):
         shown = await visitor.get(f"/console/{target}")
         assert shown.status == 303 and shown.place.startswith("/console/sign-in")
-    async with visitor.live("online/live") as events:
+    async with visitor.live("overview/live") as events:
         assert [event async for event, _ in events] == ["end"]
     kick = await visitor.post(f"/console/{place.world.app.key}/user/kick?user=a", {"session": "all"})
     assert (kick.status, kick.place) == (303, "/console/sign-in")
@@ -175,7 +175,7 @@ async def test_a_cookie_can_not_be_changed_to_another_operators(place: Place) ->
     later = str(int(mine[3]) + 1)
     for forged in ([*others[:2], *mine[2:]], [*mine[:2], others[2], *mine[3:]], [*mine[:3], later, mine[4]]):
         viewer.cookies[SESSION_COOKIE] = ".".join(forged)
-        assert (await viewer.app("online")).status == 303
+        assert (await viewer.app("overview")).status == 303
 
 
 async def test_after_signing_in_one_gets_to_the_page_that_was_asked_for(place: Place) -> None:
@@ -199,7 +199,7 @@ async def test_after_signing_in_one_gets_to_the_page_that_was_asked_for(place: P
         "/console/sign-out",
         "javascript:alert(1)",
         "/v1/apps",
-        "/console/a/online?" + "x" * 3_000,
+        "/console/a/overview?" + "x" * 3_000,
         "%ff",
     ],
 )
@@ -241,7 +241,7 @@ async def test_a_form_without_its_token_or_with_anothers_is_refused(place: Place
         assert (await visitor.post(target, {"form_token": token, "session": session})).status == 403
         assert (await visitor.post("/console/sign-out", {"form_token": token})).status == 403
     assert await place.world.presence.is_online(place.world.app.key, b"alice")
-    assert (await visitor.app("online")).status == 200
+    assert (await visitor.app("overview")).status == 200
     stranger = Visitor(place.world, visitor.name)
     sent = {"form_token": "x", "name": visitor.name, "password": PASSWORD}
     assert (await stranger.post("/console/sign-in", sent)).status == 403

@@ -94,3 +94,94 @@
   window.addEventListener("pagehide", close);
   if (!document.hidden) open();
 })();
+
+// Charts: the values under the pointer; and for the keyboard, each box is a slider over the moments of its samples.
+(() => {
+  const language = document.documentElement.lang;
+
+  function linesOf(chart) {
+    return [...chart.querySelectorAll("path[data-values]")]
+      .reverse() // the first line is drawn last
+      .map((path) => ({ name: path.dataset.name, unit: path.dataset.unit, values: path.dataset.values.split(";") }));
+  }
+
+  function timesOf(chart) {
+    return chart.dataset.times === "" ? [] : chart.dataset.times.split(",").map(Number);
+  }
+
+  function show(chart, nth) {
+    const times = timesOf(chart);
+    const box = chart.querySelector("svg.box");
+    if (nth < 0 || nth >= times.length) return;
+    const moment = new Date(times[nth]).toISOString().slice(11, 19);
+    const values = linesOf(chart)
+      .filter((line) => line.values[nth] !== "")
+      .map((line) => `${line.name} ${line.values[nth]}${line.unit}`);
+    const text = `${moment}Z  ${values.join(language.startsWith("zh") ? "，" : ", ")}`;
+    let readout = chart.querySelector(".readout");
+    if (readout === null) {
+      readout = document.createElement("p");
+      readout.className = "readout";
+      readout.setAttribute("aria-hidden", "true"); // the slider says the same
+      chart.querySelector("svg.across").after(readout);
+    }
+    readout.textContent = text;
+    let cursor = box.querySelector(".cursor");
+    if (cursor === null) {
+      cursor = document.createElementNS("http://www.w3.org/2000/svg", "line");
+      cursor.setAttribute("class", "cursor");
+      cursor.setAttribute("y1", "0");
+      cursor.setAttribute("y2", "100%");
+      box.append(cursor);
+    }
+    const { from, to } = chart.dataset;
+    const place = `${Math.min(100, ((times[nth] - from) * 100) / (to - from))}%`;
+    cursor.setAttribute("x1", place);
+    cursor.setAttribute("x2", place);
+    box.setAttribute("aria-valuenow", String(nth));
+    box.setAttribute("aria-valuetext", text);
+  }
+
+  function nearest(chart, event) {
+    const area = chart.querySelector("svg.box").getBoundingClientRect();
+    const { from, to } = chart.dataset;
+    const at = Number(from) + ((event.clientX - area.left) / area.width) * (to - from);
+    let found = -1;
+    timesOf(chart).forEach((time, nth, times) => {
+      if (found < 0 || Math.abs(time - at) < Math.abs(times[found] - at)) found = nth;
+    });
+    return found;
+  }
+
+  function prepare(root) {
+    for (const chart of root.querySelectorAll(".chart[data-times]")) {
+      const box = chart.querySelector("svg.box");
+      const last = timesOf(chart).length - 1;
+      if (last < 0) continue;
+      box.setAttribute("role", "slider");
+      box.setAttribute("tabindex", "0");
+      box.setAttribute("aria-valuemin", "0");
+      box.setAttribute("aria-valuemax", String(last));
+      box.setAttribute("aria-valuenow", String(last));
+      box.setAttribute("aria-valuetext", box.getAttribute("aria-label"));
+    }
+  }
+
+  document.addEventListener("pointermove", (event) => {
+    const chart = event.target.closest?.("svg.box")?.closest(".chart[data-times]");
+    if (chart) show(chart, nearest(chart, event));
+  });
+  document.addEventListener("keydown", (event) => {
+    const box = event.target.closest?.("svg.box[role=slider]");
+    if (!box) return;
+    const chart = box.closest(".chart");
+    const last = timesOf(chart).length - 1;
+    const now = Number(box.getAttribute("aria-valuenow"));
+    const steps = { ArrowLeft: now - 1, ArrowDown: now - 1, ArrowRight: now + 1, ArrowUp: now + 1, Home: 0, End: last };
+    if (!(event.key in steps)) return;
+    event.preventDefault();
+    show(chart, Math.max(0, Math.min(last, steps[event.key])));
+  });
+  document.addEventListener("renewed", (event) => prepare(event.detail));
+  prepare(document);
+})();

@@ -9,7 +9,7 @@ from __future__ import annotations
 from gate.console import static_files
 from gate.console.languages import N_
 from gate.console.page_table import Page, by_path
-from gate.console.views import apps, check, kick, online, sessions, sign_in, user
+from gate.console.views import apps, check, gateways, kick, nodes, overview, sessions, sign_in, user
 
 OPEN = by_path(
     Page("sign-in", sign_in.show, sign_in.enter, acts="viewer"),
@@ -21,17 +21,25 @@ STATIC = by_path(*(Page(name, static_files.show) for name in static_files.FILES)
 """Files, which are the same for everybody."""
 
 OF_ALL = by_path(
-    Page("", apps.show, title=N_("Apps")),
+    Page("", apps.begin),
+    Page("overview", overview.show, title=N_("Overview")),
+    Page("overview/live", overview.live, renewed=True),
+    Page("apps", apps.show, title=N_("Apps")),
+    Page("nodes", nodes.show, title=N_("Nodes"), of_all_apps=True),
+    Page("nodes/live", nodes.live, of_all_apps=True, renewed=True),
     Page("sessions", sessions.show, sessions.end, title=N_("Sessions"), acts="viewer"),
 )
 """Pages of the deployment, below `/console/`, in the order of the navigation."""
 
 OF_APP = by_path(
-    Page("", online.begin),
-    Page("online", online.show, title=N_("Overview")),
-    Page("online/live", online.live, renewed=True),
+    Page("", overview.begin),
+    Page("online", overview.begin),
+    Page("overview", overview.show, title=N_("Overview")),
+    Page("overview/live", overview.live, renewed=True),
     Page("user", user.show, title=N_("Users")),
     Page("user/kick", None, kick.kick),
     Page("check", check.show, title=N_("May A message B?")),
+    Page("gateways", gateways.show, title=N_("Gateways")),
+    Page("gateways/live", gateways.live, renewed=True),
 )
 """Pages of an App, below `/console/APP/`, in the order of the navigation."""

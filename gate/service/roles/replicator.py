@@ -17,6 +17,7 @@ import os
 from contextlib import suppress
 
 import structlog
+from msgspec.structs import replace
 
 from gate.clock import wall_ms
 from gate.errors import CannotStart, GateError, StoreUnavailable
@@ -27,7 +28,8 @@ from gate.replica.ports import Upstream
 from gate.replica.replicator import Replicator
 from gate.service.credentials import ensure_first
 from gate.service.directory_layout import directory_id
-from gate.service.node_report import CheckRate, node_report
+from gate.service.node_rates import NodeRates
+from gate.service.node_report import lag_of, node_report
 from gate.service.role import ORPHAN_GRACE_S, RoleContext
 from gate.service.stores import connected_store, not_reached
 from gate.store.node_reports import NodeReport, answer_asked
@@ -140,17 +142,18 @@ async def _report(context: RoleContext, store: Ready[Store], connecting: asyncio
         client = store.get().client
     except StoreUnavailable:
         return
-    rate = CheckRate(context.layout.data)
+    data = context.layout.data
+    rates = NodeRates(data, lambda: lag_of(data))
     node = context.role_config.node_id
 
-    def report() -> NodeReport:
+    def report(with_samples: bool) -> NodeReport:
         with suppress(GateError, OSError):  # as of a service.json that another version wrote
-            if found := node_report(context.layout.data, node, rate.per_s()):
-                return found
+            if found := node_report(data, node, rates.now()):
+                return replace(found, samples=tuple(rates.samples)) if with_samples else found
         return NodeReport(node=node, name=context.config.node_name)
 
     async with asyncio.TaskGroup() as both:
-        both.create_task(rate.keep())
+        both.create_task(rates.keep())
         both.create_task(answer_asked(client, report))
 
 
