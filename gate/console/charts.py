@@ -122,7 +122,7 @@ def shown_value(value: float) -> str:
 
 
 def _in_step(values: Values, times: Sequence[int]) -> list[str]:
-    """The value at each of these moments, in words; "" where there is none."""
+    """The value at each of these moments, in words; "" without one."""
     known = dict(values)
     return [shown_value(known[at_ms]) if at_ms in known else "" for at_ms in times]
 

@@ -97,7 +97,7 @@ class NodeRates:
         """Count for ever."""
         while True:
             self._counts.append(counts_now(self._data))
-            self._sample(self._counts[-1], wall_ms() // SAMPLE_EVERY_MS * SAMPLE_EVERY_MS)
+            self.take_sample(self._counts[-1], wall_ms() // SAMPLE_EVERY_MS * SAMPLE_EVERY_MS)
             await asyncio.sleep(every_s)
 
     def now(self) -> Rates | None:
@@ -107,7 +107,8 @@ class NodeRates:
             return None
         return rates_between(self._counts[0], counts)
 
-    def _sample(self, counts: Counts, slot_ms: int) -> None:
+    def take_sample(self, counts: Counts, slot_ms: int) -> None:
+        """Keep a sample of the time up to these counts, the first one of its slot."""
         if self.samples and self.samples[-1].at_ms >= slot_ms:  # the same slot, or the clock stepped back
             return
         before, self._sampled = self._sampled, counts

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 from playwright.async_api import expect
 
+from harness.waiting import wait_until_async
 from tests.browser.conftest import Site, Tabs
 from tests.presence.played import presence_on
 
@@ -193,3 +196,47 @@ async def test_with_redis_hanging_the_pages_go_on(site: Site, tabs: Tabs) -> Non
         await expect(tab.page.get_by_role("heading", name="Yes: no rule denies it")).to_be_visible()
         await stranger.sign_in()
         await expect(stranger.page.get_by_role("alert")).to_contain_text("sign-in is not possible now")
+
+
+async def test_which_node_lags_and_what_is_denied_shows_on_the_overview(site: Site, tabs: Tabs) -> None:
+    site.v1("POST", "bans", {"users": ["mallory"], "seconds": 600, "reason": "spam"})
+    tab = await tabs.new()
+    await tab.open("overview")
+    await expect(tab.page.get_by_role("row", name="mallory banned").first).to_contain_text("spam")
+
+    async def denied() -> str:
+        site.ask("GATE.CHECK", "mallory", "bob")
+        return await tab.page.locator("#now").inner_text()
+
+    await wait_until_async(lambda: _has(denied, "sender-banned"), 20, "the denials to show")
+    await expect(tab.page.get_by_text("Nodes that lag")).to_be_visible()
+    await tab.page.get_by_role("row", name="current").get_by_role("link").click()
+    await expect(tab.page.get_by_role("heading", name="Nodes")).to_be_visible()
+    await expect(tab.page.locator(".node")).to_contain_text("up to date")
+    for name in ("Host", "Version", "Roles", "Disk, free", "Redis"):
+        await expect(tab.page.locator(".node dt", has_text=name).first).to_be_visible()
+
+
+async def _has(text: Callable[[], Awaitable[str]], words: str) -> bool:
+    return words in await text()
+
+
+async def test_a_chart_shows_the_values_under_the_pointer_and_by_keyboard(site: Site, tabs: Tabs) -> None:
+    site.lease()
+    site.connect("eve", "iOS")
+    presence = presence_on(site.server.url)
+    await presence.sample(site.service.credentials.app_key)  # unless the service did in this quarter of a minute
+    await presence.client.aclose()
+    tab = await tabs.new(viewport={"width": 1_280, "height": 900})
+    await tab.open("overview")
+    box = tab.page.locator("#chart-users")
+    await box.hover(position={"x": 40, "y": 20})
+    await expect(tab.page.locator("[data-kind=users] .readout")).to_contain_text("Users ")
+    await box.focus()
+    await tab.page.keyboard.press("Home")
+    assert await box.get_attribute("aria-valuenow") == "0"
+    assert "Users " in (await box.get_attribute("aria-valuetext") or "")
+    await tab.page.keyboard.press("ArrowLeft")  # the first has no sample before it
+    assert await box.get_attribute("aria-valuenow") == "0"
+    await tab.page.get_by_text("As a table").first.click()
+    await expect(tab.page.locator("[data-kind=users] tbody tr").first).to_be_visible()

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from gate.console.charts import MAX_LINES, REST, chart, of_gateways, of_platforms
+from gate.console.charts import MAX_LINES, REST, chart, of_gateways, of_platforms, shown_value
 from gate.core.presence import SAMPLE_EVERY_MS, Sample
 
 HOUR_MS = 3_600_000
@@ -94,3 +94,24 @@ def test_every_scale_holds_its_line_with_a_few_round_ticks(most: int) -> None:
 def test_no_samples_are_an_empty_chart() -> None:
     drawn = chart(of_platforms([]), NOW_MS - HOUR_MS, NOW_MS, tick_every_ms=600_000)
     assert (drawn.lines, len(drawn.down)) == ([], 5)
+
+
+def test_values_are_in_step_with_moments_and_each_fifth_minute_is_a_row() -> None:
+    slots = range(NOW_MS - 30 * SAMPLE_EVERY_MS, NOW_MS + 1, SAMPLE_EVERY_MS)
+    series = {"a": [(at, float(nth)) for nth, at in enumerate(slots)], "b": [(NOW_MS, 0.25)]}
+    drawn = chart(series, NOW_MS - HOUR_MS, NOW_MS, tick_every_ms=600_000)
+    assert list(drawn.times) == list(slots)
+    assert drawn.lines[0].values[:2] == ["0", "1"] and drawn.lines[1].values[-2:] == ["", "0.25"]
+    assert [(row.at, row.values) for row in drawn.rows] == [("22:17", ["30", "0.25"]), ("22:12", ["10", ""])]
+
+
+def test_a_scale_of_small_rates_has_small_steps() -> None:
+    drawn = chart({"a": [(NOW_MS, 0.03)]}, NOW_MS - HOUR_MS, NOW_MS, tick_every_ms=600_000, least_top=0.01)
+    assert [tick.label for tick in drawn.down] == ["0", "0.01", "0.02", "0.03"]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0, "0"), (3, "3"), (0.256, "0.26"), (12.34, "12.3"), (1_234.5, "1,234"), (2.0, "2")]
+)
+def test_a_value_has_decimals_where_they_say_something(value: float, shown: str) -> None:
+    assert shown_value(value) == shown

@@ -30,12 +30,12 @@ def test_a_counter_that_went_back_counts_as_unmoved() -> None:
 
 def test_a_node_is_sampled_once_a_slot_and_for_an_hour(tmp_path: Path) -> None:
     rates = NodeRates(tmp_path, lambda: (7, 250))
-    rates._sample(counts(0), 0)
+    rates.take_sample(counts(0), 0)
     assert not rates.samples, "a rate takes two counts"
     for slot in range(1, MAX_SAMPLES + 3):
         for late_ms in (0, 5_000):
-            rates._sample(counts(slot * SAMPLE_EVERY_MS + late_ms, allowed=slot * 15), slot * SAMPLE_EVERY_MS)
-    rates._sample(counts(0), 0)
+            rates.take_sample(counts(slot * SAMPLE_EVERY_MS + late_ms, allowed=slot * 15), slot * SAMPLE_EVERY_MS)
+    rates.take_sample(counts(0), 0)
     assert len(rates.samples) == MAX_SAMPLES
     assert [one.at_ms for one in rates.samples][:2] == [3 * SAMPLE_EVERY_MS, 4 * SAMPLE_EVERY_MS]
     last = rates.samples[-1]
