@@ -1,4 +1,4 @@
-"""docs/how-to/rongcloud-beside-gate.md: of two SDK objects with one key, one calls Gate and the other RongCloud's host.
+"""docs/how-to/rongcloud-and-gate.md: of two SDK objects with one key, one calls Gate and the other RongCloud's host.
 
 RongCloud's host is a listener here that notes the requests and answers 200: what it does with them is not Gate's affair.
 """
@@ -18,7 +18,7 @@ import pytest
 from tests.conformance.gate import Gate
 from tests.conformance.sdks import HERE, INSTALLED, skip_unless_installed
 
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "rongcloud-beside-gate.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "rongcloud-and-gate.md"
 RUN_TIMEOUT_S = 60.0
 
 
