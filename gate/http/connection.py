@@ -14,6 +14,7 @@ Called by `server`.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,6 +33,9 @@ from gate.http.options import (
 from gate.http.responses import json_response
 from gate.http.routing import ExactRoutes, is_plain_target, routed
 
+_HEAD_END = b"\r\n\r\n"
+_PLAIN_CHECK = re.compile(rb"GET (/v1/check\?from=[A-Za-z0-9._~-]{1,64}&to=[A-Za-z0-9._~-]{1,64})").fullmatch
+"""The beginning of a check up to its target, which has one spelling only."""
 _NO_HTTP = "this is no HTTP/1.1 request that can be read: a line of it is malformed, or longer than it may be"
 
 
@@ -61,7 +65,7 @@ class Connection(web.RequestHandler):
         super().__init__(manager, loop=loop, **settings)
         self._short_way = fast_path
         self._on_malformed = on_malformed
-        self._parser: Any = _Parser(self._parser, self)
+        self._parser: Any = Parser(self._parser, self)
         self._rest = b""
         """What came and waits for its turn; reading is paused meanwhile."""
         self._is_held = False
@@ -149,7 +153,7 @@ class Connection(web.RequestHandler):
 
     def _turn_bytes(self) -> int:
         """How much the parser may have in this turn: more of what is no work to it."""
-        parser: _Parser | None = self._parser
+        parser: Parser | None = self._parser
         return TURN_BYTES if parser is None else max(TURN_BYTES, min(parser.body_left, BODY_TURN_BYTES))
 
     def _next_turn(self, wait_s: float = 0.0) -> None:
@@ -168,7 +172,9 @@ class Connection(web.RequestHandler):
 
     def feed(self, data: bytes) -> None:
         count = self._request_count
-        super().data_received(data)
+        parser: Parser | None = self._parser
+        if parser is None or not parser.answer_again(data):
+            super().data_received(data)
         if self._request_count != count:
             if self._head_timer is not None:
                 self._stop_head_timer()
@@ -249,14 +255,36 @@ class Connection(web.RequestHandler):
             self.force_close()
 
 
-class _Parser:
-    """aiohttp's parser, of whose requests those are left out that were answered the short way."""
+class Parser:
+    """aiohttp's parser, of whose requests those are left out that were answered the short way.
 
-    __slots__ = ("_connection", "_parser", "body_left", "feed_eof", "message_consumed", "pause_reading", "set_upgraded")
+    A router repeats the head of its checks, but for the ids. Of a connection's last bytes, if they were one check that came
+    whole and was answered, the rest of the head is remembered with what it was parsed into. Bytes that are the same but for two
+    ids without any escape need no parser: it would find the same, since it stood at the beginning of a request both times.
+    """
+
+    __slots__ = (
+        "_again",
+        "_connection",
+        "_is_at_request",
+        "_is_tried",
+        "_parser",
+        "body_left",
+        "feed_eof",
+        "message_consumed",
+        "pause_reading",
+        "set_upgraded",
+    )
 
     def __init__(self, parser: Any, connection: Connection) -> None:
         self._parser = parser
         self._connection = connection
+        self._is_at_request = True
+        """Whether the next byte surely begins a request."""
+        self._is_tried = False
+        """Whether the short way has declined the bytes that the parser gets next: the application answers them."""
+        self._again: tuple[RawRequestMessage, bytes] | None = None
+        """The last request, and its bytes behind the target."""
         self.body_left = 0
         """Bytes to come that belong to a body, whatever they are; of a body in chunks that is not known."""
         self.feed_eof = parser.feed_eof
@@ -264,7 +292,20 @@ class _Parser:
         self.pause_reading = parser.pause_reading
         self.set_upgraded = parser.set_upgraded
 
+    def answer_again(self, data: bytes) -> bool:
+        """Answer a check that repeats the last one but for its ids. False: not done, the parser has to take these bytes."""
+        if self._again is None:
+            return False
+        message, rest = self._again
+        plain = _PLAIN_CHECK(data, 0, len(data) - len(rest)) if data.endswith(rest) else None
+        if plain is None:
+            return False
+        repeated = message._replace(path=plain[1].decode("ascii"))
+        self._is_tried = not self._connection.answer_fast([(repeated, EMPTY_PAYLOAD)])
+        return not self._is_tried
+
     def feed_data(self, data: bytes) -> tuple[Sequence[tuple[RawRequestMessage, StreamReader]], bool, bytes]:
+        was_at_request, self._is_at_request, self._again = self._is_at_request, False, None
         self.body_left = max(0, self.body_left - len(data))
         messages, upgraded, tail = self._parser.feed_data(data)
         if messages and messages[-1][1] is not EMPTY_PAYLOAD:
@@ -272,7 +313,9 @@ class _Parser:
             length = message.headers.get(hdrs.CONTENT_LENGTH)
             is_known = length is not None and not (message.chunked or message.upgrade)
             self.body_left = int(length) - body.total_bytes if is_known else 0
-        while messages and messages[0][1] is EMPTY_PAYLOAD:
+        came = messages
+        is_tried, self._is_tried = self._is_tried, False
+        while messages and messages[0][1] is EMPTY_PAYLOAD and not is_tried:
             answered = self._connection.answer_fast(messages)
             if not answered:
                 break
@@ -282,6 +325,12 @@ class _Parser:
             messages = messages[answered:]
             if was_full and not messages and not upgraded:
                 messages, upgraded, tail = self._parser.feed_data(b"")  # it held the rest back
+        if came and not messages and not upgraded and len(came) < MAX_MSG_QUEUE_SIZE and data.endswith(_HEAD_END):
+            # All were answered, so the parser holds nothing back, and a head that ended here has none behind it.
+            self._is_at_request = True
+            plain = _PLAIN_CHECK(data, 0, data.find(b" ", len(b"GET ")))
+            if was_at_request and plain is not None and data.count(_HEAD_END) == 1:
+                self._again = came[0][0], data[plain.end() :]
         for at, (message, payload) in enumerate(messages):
             # The target of a CONNECT is no path, even if it looks like one.
             if message.method == hdrs.METH_CONNECT or not is_plain_target(message.path):
