@@ -193,9 +193,8 @@ class Connection(asyncio.BufferedProtocol):
         """Send the error and close, whatever else was to be answered."""
         if self.line is None or self.line.transport.is_closing():
             return
-        self._draining = True
+        self._draining, self._rest = True, b""
         self._backlog.clear()
-        self._rest = b""
         self.line.write(error(problem))
         self.line.close()
         self._server.stalls(self)
@@ -282,7 +281,8 @@ class Connection(asyncio.BufferedProtocol):
         if self._backlog or self._rest or (self._is_full and not self._is_paused):
             self._wait_for_a_turn()
             return
-        self.resume()
+        if self._is_paused:
+            self.resume()
         if reader.pending:
             self._server.stalls(self)
             return
