@@ -25,6 +25,10 @@ _METRICS = (CHECKS.removesuffix("_total"), CHECK_TIME, APPLIED.removesuffix("_to
 """As prometheus_client names them in its files: a counter without the end that its sample has."""
 
 
+_OPEN_FOR_HOURS = frozenset(("events", "websocket", "console"))
+"""Groups of HTTP requests whose times are those for which a stream was open."""
+
+
 class Counts(NamedTuple):
     """What all processes of a node had counted at a moment."""
 
@@ -62,7 +66,11 @@ def counts_now(data: Path) -> Counts:
 def rates_between(before: Counts, now: Counts) -> Rates:
     """The rates. A counter that went back, as of a service that was restarted, counts as unmoved."""
     seconds = max(1, now.at_ms - before.at_ms) / 1_000
-    grown = {key: max(0.0, value - before.of.get(key, 0.0)) for key, value in now.of.items()}
+    grown = {
+        key: max(0.0, value - before.of.get(key, 0.0))
+        for key, value in now.of.items()
+        if not (key[0].startswith(HTTP) and key[1].partition(" ")[0] in _OPEN_FOR_HOURS)
+    }
 
     def of(name: str) -> float:
         return sum(value for (sample, _), value in grown.items() if sample == name)

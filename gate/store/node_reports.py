@@ -72,6 +72,7 @@ class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
     write_ack_ms: float | None = None
     """Mean wait until a write was effective; None without any."""
     http_per_s: float | None = None
+    """Without event streams, WebSockets and the console."""
     http_ms: float | None = None
     disk_free_bytes: int = 0
     """Of the file system that has the data directory; 0 for a node that does not report it."""

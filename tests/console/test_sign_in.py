@@ -187,6 +187,12 @@ async def test_after_signing_in_one_gets_to_the_page_that_was_asked_for(place: P
     assert (await visitor.sign_in(target=asked.place)).place == wanted
 
 
+async def test_after_signing_in_one_gets_to_a_page_of_the_deployment(place: Place) -> None:
+    visitor = Visitor(place.world, await begin_operator(place.world))
+    asked = await visitor.get("/console/nodes")
+    assert (await visitor.sign_in(target=asked.place)).place == "/console/nodes"
+
+
 @pytest.mark.parametrize(
     "following",
     [

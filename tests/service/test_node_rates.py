@@ -13,7 +13,7 @@ from gate.store.node_reports import MAX_SAMPLES, SAMPLE_EVERY_MS
 def counts(at_ms: int, allowed: float = 0, banned: float = 0, http_s: float = 0, answers: float = 0) -> Counts:
     found = {(CHECKS, "allowed"): allowed, (CHECKS, "sender-banned"): banned, (f"{HTTP}_sum", "v1"): http_s}
     return Counts(
-        at_ms, found | {(f"{HTTP}_bucket", "0.001 v1"): answers / 2, (f"{HTTP}_bucket", "+Inf v1"): answers / 2}
+        at_ms, found | {(f"{HTTP}_bucket", "v1 0.001"): answers / 2, (f"{HTTP}_bucket", "v1 +Inf"): answers / 2}
     )
 
 
@@ -22,6 +22,13 @@ def test_rates_and_means_of_two_counts() -> None:
     assert rates.verdicts_per_s == {"allowed": 20.0, "sender-banned": 3.0}
     assert (rates.checks_per_s, rates.http_per_s) == (23.0, 2.0)
     assert rates.http_ms == pytest.approx(50.0) and rates.write_ack_ms is rates.check_us is None
+
+
+def test_streams_that_are_open_for_hours_are_no_answers() -> None:
+    streams = {(f"{HTTP}_sum", "console"): 3_600.0, (f"{HTTP}_bucket", "console +Inf"): 1.0}
+    now = counts(1_000, http_s=0.01, answers=2)
+    rates = rates_between(counts(0), Counts(now.at_ms, now.of | streams))
+    assert rates.http_per_s == 2.0 and rates.http_ms == pytest.approx(5.0)
 
 
 def test_a_counter_that_went_back_counts_as_unmoved() -> None:

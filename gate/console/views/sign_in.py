@@ -37,8 +37,10 @@ LEFT = "left"
 """In the address after a sign-out: then the page waits for a click, although a proxy names an operator."""
 MAX_NEXT_CHARS = 2_000
 
-_OURS = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{1,32}}/[a-z]{{1,20}}(\?[A-Za-z0-9._~!$&'()*+,;=:@/?%-]*)?")
-"""A page of an App: nothing in it could be read as another host or another scheme."""
+_OURS = re.compile(
+    rf"{PREFIX}([A-Za-z0-9_-]{{1,32}}/)?(?!sign-)[a-z][a-z/-]{{0,39}}(\?[A-Za-z0-9._~!$&'()*+,;=:@/?%-]*)?"
+)
+"""A page of the deployment or of an App: nothing in it could be read as another host or another scheme."""
 _FORM_COOKIE = re.compile(r"[A-Za-z0-9_-]{22,43}")
 
 
