@@ -149,7 +149,7 @@ async def test_who_is_online_by_gateway_platform_and_slice_now_and_over_the_hour
     shown = await visitor.app("gateways")
     assert "Gateways that hold a lease 2 Sessions 2 Users online 2" in shown.text
     assert re.search(r"edge-1 holds 1 \d+ (ms|s) ago 1", shown.text)
-    assert "Slice Users online Sessions Leases that are swept 0 2 2 0" in shown.text
+    assert "Slice Users online Sessions Sweeping 0 2 2 0" in shown.text
     assert shown.page.count('data-kind="gateway-') == 2
     overview = await visitor.app("overview")
     assert re.search(r'aria-label="Sessions by platform over the last hour: (iOS|Web) now 1, most 1; ', overview.page)
