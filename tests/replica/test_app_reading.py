@@ -1,0 +1,109 @@
+"""One App's answers from a facts file: entries with an end, shadow mode and refused ids, by each method and on each path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from gate.clock import wall_ms
+from gate.core.verdict import Verdict
+from gate.errors import InvalidInput
+from gate.replica.app_reading import AppReading
+from gate.replica.reading import Reading
+from tests.replica.ledger import Ledger, app_facts, said, without_core
+
+PAST_MS, SOON_MS = 1_000, wall_ms() + 3_600_000
+Ask = Callable[[AppReading, bytes, bytes], str]
+ASKS: dict[str, Ask] = {
+    "word": lambda app, sender, recipient: app.word(sender, recipient),
+    "words": lambda app, sender, recipient: app.words([sender], [recipient])[0],
+    "words_to": lambda app, sender, recipient: app.words_to(sender, [recipient])[0],
+    "words_of": lambda app, sender, recipient: app.words_of([[sender.decode(), recipient.decode()]])[0][0],
+    "decide": lambda app, sender, recipient: app.decide(sender, recipient, wall_ms()).word,
+}
+
+
+@pytest.fixture(params=["compiled", "Python"])
+def directory(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    if request.param == "Python":
+        without_core(monkeypatch)
+    return tmp_path / "replica"
+
+
+@contextmanager
+def reading_of(ledger: Ledger) -> Iterator[AppReading]:
+    reading = Reading(ledger.directory)
+    reading.refresh()
+    app = reading.app("app")
+    assert app is not None
+    yield app
+    reading.release()
+    reading.close()
+    ledger.close()
+
+
+@pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
+def test_an_entry_that_ended_counts_as_absent(directory: Path, ask: Ask) -> None:
+    ledger = Ledger(directory, 1, app_facts())
+    for until_ms, member in ((PAST_MS, b"ended"), (SOON_MS, b"ends")):
+        ledger.commit(
+            said("blocked", b"b", member, until_ms=until_ms), said("admitted", b"w", member, until_ms=until_ms)
+        )
+    ledger.commit(said("blocked", b"b", b"ever"), said("admitted", b"w", b"ever"))
+    ledger.commit(said("whitelist-switched", b"w", value=b"1"))
+    with reading_of(ledger) as app:
+        asked = {
+            (member, owner): ask(app, member, owner)
+            for owner in (b"b", b"w")
+            for member in (b"ended", b"ends", b"ever")
+        }
+    assert asked == {
+        (b"ended", b"b"): "allowed",
+        (b"ends", b"b"): "blacklisted",
+        (b"ever", b"b"): "blacklisted",
+        (b"ended", b"w"): "not-whitelisted",
+        (b"ends", b"w"): "allowed",
+        (b"ever", b"w"): "allowed",
+    }
+
+
+@pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
+def test_shadow_mode_answers_allowed_and_counts_the_denial(directory: Path, ask: Ask) -> None:
+    ledger = Ledger(directory, 1, app_facts("app", shadow=True))
+    ledger.commit(said("blocked", b"owner", b"eve"))
+    with reading_of(ledger) as app:
+        assert (ask(app, b"eve", b"owner"), ask(app, b"ann", b"owner")) == ("allowed", "allowed")
+        assert app.shadow is not None
+        app.take_counts()
+        counts = app.shadow.take()
+    assert (counts.reasons, counts.pairs) == ({"blacklisted": 1}, {(b"eve", b"owner"): 1})
+    assert counts.checks == 2
+
+
+def test_a_verdict_in_shadow_mode_does_not_change_by_itself(directory: Path) -> None:
+    ledger = Ledger(directory, 1, app_facts("app", shadow=True))
+    ledger.commit(said("blocked", b"owner", b"eve", until_ms=SOON_MS))
+    with reading_of(ledger) as app:
+        assert app.decide(b"eve", b"owner", wall_ms()) == Verdict("allowed", None)
+        assert app.decide(b"eve", b"owner", SOON_MS) == Verdict("allowed", None)
+        assert app.words_of([["eve", "owner"], ["ann", "owner"]]) == (["allowed", "allowed"], {"allowed": 2})
+        assert app.words_of([]) == ([], {})
+
+
+def test_an_id_that_can_not_be_is_named_by_its_length(directory: Path) -> None:
+    with reading_of(Ledger(directory, 1, app_facts())) as app:
+        refused: list[Callable[[], object]] = [
+            lambda: app.words_of([["a", "x" * 65]]),
+            lambda: app.words_of([["x" * 65, "b"], ["a", "b"]]),
+        ]
+        if app.checks is not None:  # in Python, callers of `decide` check ids
+            refused += [lambda: app.decide(b"x" * 65, b"b", 0), lambda: app.decide(b"a", b"x" * 65, 0)]
+        for ask in refused:
+            with pytest.raises(InvalidInput, match="must be 1 to 64 bytes, 65 were sent"):
+                ask()
+        for pairs in ([["a"]], [["a", "b", "c"]], [["a", "b"], "ab"], [("a", "b")]):
+            with pytest.raises(TypeError):
+                app.words_of(list(pairs))
