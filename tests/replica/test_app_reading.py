@@ -10,8 +10,9 @@ import pytest
 
 from gate.clock import wall_ms
 from gate.core.verdict import Verdict
-from gate.errors import InvalidInput
+from gate.errors import InvalidInput, ReplicaForeign
 from gate.replica.app_reading import AppReading
+from gate.replica.layout import user_prefix
 from gate.replica.reading import Reading
 from tests.replica.ledger import Ledger, app_facts, said, without_core
 
@@ -86,9 +87,12 @@ def test_shadow_mode_answers_allowed_and_counts_the_denial(directory: Path, ask:
 def test_a_verdict_in_shadow_mode_does_not_change_by_itself(directory: Path) -> None:
     ledger = Ledger(directory, 1, app_facts("app", shadow=True))
     ledger.commit(said("blocked", b"owner", b"eve", until_ms=SOON_MS))
+    ledger.commit(said("whitelist-switched", b"private", value=b"1"))
+    ledger.commit(said("admitted", b"private", b"friend", until_ms=SOON_MS))
     with reading_of(ledger) as app:
         assert app.decide(b"eve", b"owner", wall_ms()) == Verdict("allowed", None)
         assert app.decide(b"eve", b"owner", SOON_MS) == Verdict("allowed", None)
+        assert app.decide(b"friend", b"private", wall_ms()) == Verdict("allowed", SOON_MS), "as without shadow mode"
         assert app.words_of([["eve", "owner"], ["ann", "owner"]]) == (["allowed", "allowed"], {"allowed": 2})
         assert app.words_of([]) == ([], {})
 
@@ -107,3 +111,20 @@ def test_an_id_that_can_not_be_is_named_by_its_length(directory: Path) -> None:
         for pairs in ([["a"]], [["a", "b", "c"]], [["a", "b"], "ab"], [("a", "b")]):
             with pytest.raises(TypeError):
                 app.words_of(list(pairs))
+
+
+def test_columns_of_unequal_lengths_are_refused(directory: Path) -> None:
+    with reading_of(Ledger(directory, 1, app_facts())) as app:
+        for senders, recipients in (([b"a"], [b"b", b"c"]), ([b"a", b"b"], [b"c"])):
+            with pytest.raises(ValueError, match="zip"):
+                app.words(senders, recipients)
+
+
+@pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
+def test_facts_that_can_not_be_read_are_an_error_that_says_why(directory: Path, ask: Ask) -> None:
+    ledger = Ledger(directory, 1, app_facts())
+    with ledger.file.write() as txn:
+        txn.put(user_prefix(0) + b"a", b"\x40\0\0\0\1")
+        txn.change_user(0, b"b", registered=True)
+    with reading_of(ledger) as app, pytest.raises(ReplicaForeign, match=r"facts-1\.mdb can't be read: (?!None)\S"):
+        ask(app, b"a", b"b")
