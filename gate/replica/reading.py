@@ -220,6 +220,11 @@ class Reading:
         except lmdb.Error as fault:
             raise self.damaged(fault) from fault
 
+    def cursor(self) -> lmdb.Cursor:
+        """Return a cursor over this bracket's facts; its errors are LMDB's, for `damaged`."""
+        assert self._txn is not None, "inside the bracket only"
+        return self._txn.cursor()
+
     def damaged(self, fault: Exception) -> ReplicaForeign:
         """Return the exception for an unreadable file. Damage is reported to the replicator, which loads the facts again."""
         if isinstance(fault, envs.DAMAGE) or not isinstance(fault, lmdb.Error):

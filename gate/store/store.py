@@ -26,6 +26,7 @@ from gate.store.nonces import Nonces
 from gate.store.operators import Operators
 from gate.store.penalties import BAN, MUTE, Penalties
 from gate.store.rights import FACTS, require_rights
+from gate.store.user_search import UserSearch
 from gate.store.users import Users
 from gate.store.webhook_queue import WebhookQueue
 from gate.store.writer import Writer, WriteReceipt
@@ -44,6 +45,7 @@ class Store:
         self.mutes = Penalties(self.writer, MUTE)
         self.lists = Lists(self.writer)
         self.users = Users(self.writer)
+        self.search = UserSearch(client, partitions)
         self.deactivation = Deactivation(self.writer)
         self.jobs = Jobs(self.writer)
         self.webhooks = WebhookQueue(client, partitions)

@@ -15,6 +15,8 @@ from gate.store.occurrences import occurrences
 from gate.store.store import Store
 from gate.store.sweep import Sweep
 from gate.store.writer import UNEXPLAINED, Attribution
+from gate.store.user_search import SearchPlace
+from gate.store.writer import Attribution
 
 APP = "default"
 USERS = [b"ann", b"bob", b"c\0\r\n:{9}", *(b"u%d" % number for number in range(20))]
@@ -76,6 +78,7 @@ READS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "switches": lambda store: store.lists.switches(APP, USERS),
     "user facts": lambda store: store.users.facts(APP, USERS),
     "profiles": lambda store: store.users.profiles(APP, USERS),
+    "search": lambda store: store.search.step(APP, "users", "ann", SearchPlace(), 10),
     "roll": lambda store: store.users.page(APP, 0, 10),
     "gone": lambda store: store.deactivation.page(APP, 0, 10),
     "dead hooks": lambda store: store.webhooks.dead(APP),
