@@ -18,12 +18,14 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from gate.console.id_format import query_of
+from gate.console.languages import N_
 from gate.console.pages import SAID_FIELD, page, see_other
 from gate.console.request_context import FORM_FIELD, ConsoleContext
 from gate.console.session_cookie import sealed_message
 from gate.core.reasons import audit_text
 from gate.http.forms import Form
-from gate.store.writer import Attribution
+from gate.store.app_writes import AppWrites
+from gate.store.writer import Attribution, WriteReceipt
 
 CONFIRMED = "confirmed"
 REASON = "reason"
@@ -74,3 +76,20 @@ def done(context: ConsoleContext, place: str, text: str) -> web.Response:
     known, said = context.operator, text if len(text) <= MAX_SAID_CHARS else text[: MAX_SAID_CHARS - 1] + "…"
     message = sealed_message(known.operator, known.cookie, said, context.deps.now_ms())
     return see_other(f"{place}{'&' if '?' in place else '?'}{query_of(**{SAID_FIELD: message})}")
+
+
+def writes(context: ConsoleContext, form: Form) -> AppWrites:
+    """The writes to the App's facts, for the audit by this operator, with the form's reason."""
+    return AppWrites(context.deps.store, context.app, context.now_ms, attribution(context, form))
+
+
+async def how_far(context: ConsoleContext, written: WriteReceipt | None) -> str:
+    """Wait until a write is effective; a sentence for the message if not every node has it yet, else ""."""
+    if written is None:
+        return ""
+    effect = await context.effective(written)
+    if effect.applied == "all":
+        return ""
+    if effect.applied == "node":
+        return " " + context.gettext(N_("This node applies it; other nodes have not confirmed it yet."))
+    return " " + context.gettext(N_("It is written, and takes effect as soon as the nodes have read it."))
