@@ -146,7 +146,7 @@ def audit_row(entry: AuditEntry) -> tuple[str, ...]:
         what.append(_kicked(entry.value))
     elif entry.kind == "facts-lost":
         what.append(counted(orjson.loads(entry.value)["lost"], "fact"))
-    elif entry.value and entry.kind != "user-erased":
+    elif entry.value not in (b"", b"{}") and entry.kind != "user-erased":
         what.append(shown_id(entry.value))
     return (
         shown_moment(entry.at_ms),

@@ -58,3 +58,31 @@ RECENT = {
     "user-deactivated": N_("deactivated"),
 }
 """What was done to a User, for the list of the latest acts."""
+
+AUDIT_KINDS: dict[str, str] = {
+    "app-set": N_("App changed"),
+    "app-removed": N_("App removed"),
+    "user-registered": N_("registered"),
+    "user-deactivated": N_("deactivated"),
+    "user-reactivated": N_("reactivated"),
+    "user-erased": N_("erased"),
+    "ban-imposed": N_("Ban imposed"),
+    "ban-lifted": N_("Ban lifted"),
+    "mute-imposed": N_("Mute imposed"),
+    "mute-lifted": N_("Mute lifted"),
+    "tokens-revoked": N_("Tokens revoked"),
+    "blocked": N_("put on its Blacklist"),
+    "unblocked": N_("taken off its Blacklist"),
+    "admitted": N_("put on its Whitelist"),
+    "unadmitted": N_("taken off its Whitelist"),
+    "whitelist-switched": N_("Whitelist switched"),
+    "kick-ordered": N_("kick ordered"),
+    "kicked": N_("kicked"),
+    "facts-lost": N_("facts lost"),
+    "webhooks-replayed": N_("dead letters sent again"),
+    "webhooks-dropped": N_("dead letters dropped"),
+    "webhook-tested": N_("webhook tested"),
+    "profile-changed": N_("profile changed"),
+    "token-minted": N_("Token minted"),
+}
+"""What an entry of the audit says was done."""

@@ -91,6 +91,21 @@ class AppWrites:
         """Register a User; None if it is registered. Raises `UserDeactivated`, `UserLimitReached`."""
         return await self.store.users.enrol(self.app, user, self.now_ms, name, portrait)
 
+    async def register_by_operator(self, user: bytes, name: str | None, portrait: str | None) -> WriteReceipt | None:
+        """As `register`, in the audit: one person's decision, not one of an app server's many."""
+        return await self.store.users.enrol(self.app, user, self.now_ms, name, portrait, self.attribution)
+
+    async def change_profile(self, user: bytes, name: str | None, portrait: str | None) -> None:
+        """Change a registered User's name or portrait, in the audit. Raises `UserUnknown`, `UserDeactivated`."""
+        await self.store.users.refresh(self.app.key, user, name, portrait)
+        await self.store.audit.note_act(self.app.key, "profile-changed", user, self.attribution)
+
+    async def mint_by_operator(self, user: bytes) -> Minted:
+        """As `mint`, in the audit; no Token is returned that is not in it."""
+        minted = await self.mint(user)
+        await self.store.audit.note_act(self.app.key, "token-minted", user, self.attribution)
+        return minted
+
     async def register_all(self, users: Sequence[bytes], name: str | None, portrait: str | None) -> WriteReceipt:
         """Register Users: all, or with `UserLimitReached` none of them."""
         quota = self.store.users.quota

@@ -35,9 +35,14 @@ MAX_LOOKED_AT = 50_000
 
 # Kinds of entries in addition to those of Changes. Their value is JSON. For a kick: `session`, `platform` if limited to it,
 # and `closed`, the number of Sessions. For a loss: `lost`, the number of facts. For webhooks: `letters`, the number of dead
-# letters; or `webhook`, which of the App's two, and `outcome`.
+# letters; or `webhook`, which of the App's two, and `outcome`. The last two are acts of an operator that change no verdict, so
+# they have no Change that could be audited.
 WebhookAct = Literal["webhooks-replayed", "webhooks-dropped", "webhook-tested"]
-Noted = Literal["kick-ordered", "kicked", "facts-lost", "webhooks-replayed", "webhooks-dropped", "webhook-tested"]
+ProfileAct = Literal["profile-changed", "token-minted"]
+Noted = Literal[
+    "kick-ordered", "kicked", "facts-lost", "webhooks-replayed", "webhooks-dropped", "webhook-tested",
+    "profile-changed", "token-minted",
+]  # fmt: skip
 NOTED: frozenset[str] = frozenset(get_args(Noted))
 
 # Kinds of entries in the deployment's audit.
@@ -104,10 +109,12 @@ class Audit:
         from_ms: int = 0,
         to_ms: int = FOREVER_MS,
         cursor: str | None = None,
+        most_looked_at: int = MAX_LOOKED_AT,
     ) -> tuple[list[AuditEntry], str | None]:
         """Return the entries from one moment to before another, latest first, and the next page's cursor, None at the end.
 
-        For one User, a page may be short, even empty, and still have a next one. Raises `InvalidInput`.
+        For one User, a page may be short, even empty, and still have a next one: it looks at `most_looked_at` entries of its
+        Partition at the most. Raises `InvalidInput`.
         """
         if not 1 <= count <= MAX_AUDIT_PAGE:
             raise InvalidInput("count", f"must be 1 to {MAX_AUDIT_PAGE}, {count} was sent")
@@ -118,7 +125,7 @@ class Audit:
         last = f"({to_ms}-0"
         if user is None:
             return await self._of_all(app_key, count, place, from_ms, last)
-        return await self._of_user(app_key, user, count, place, from_ms, last)
+        return await self._of_user(app_key, user, count, place, from_ms, last, most_looked_at)
 
     async def trim(self, app_key: str, over_ms: int, kept_ms: int) -> int:
         """Delete what was older than `kept_ms` at `over_ms`, a moment passed by every clock. Returns the number of entries."""
@@ -166,6 +173,10 @@ class Audit:
         An act is recorded before it is carried out; then an entry with its outcome takes the place of that one.
         """
         return await self._note(app_key, kind, b"", attribution, value, instead_of)
+
+    async def note_act(self, app_key: str, kind: ProfileAct, user: bytes, by: Attribution) -> None:
+        """Record an act of an operator on a User that has no Change."""
+        await self._note(app_key, kind, user, by, {})
 
     async def note_loss(self, app_key: str, node: str, lost: int, why: str, *, in_app: bool = True) -> None:
         """Record that Redis lost facts that a node's Replica has: in the deployment's audit, and in the App's."""
@@ -233,13 +244,13 @@ class Audit:
         return page, _cursor(page[-1]) if len(entries) > count else None
 
     async def _of_user(
-        self, app_key: str, user: bytes, count: int, place: _Place | None, from_ms: int, last: str
+        self, app_key: str, user: bytes, count: int, place: _Place | None, from_ms: int, last: str, most: int
     ) -> tuple[list[AuditEntry], str | None]:
         partition = self._writer.partition_of(app_key, user)
         below = place.below(partition) if place else last
         found: list[AuditEntry] = []
         # There is no index by User, so the stream is filtered.
-        for _ in range(MAX_LOOKED_AT // LOOKED_AT_A_STEP):
+        for _ in range(max(1, most // LOOKED_AT_A_STEP)):
             asked = ("XREVRANGE", keys.audit(partition, app_key), below, from_ms, "COUNT", LOOKED_AT_A_STEP)
             (rows,) = await self._writer.client.read(asked)
             entry = None

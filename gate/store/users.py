@@ -93,11 +93,18 @@ class Users:
         raise UserUnknown(user)
 
     async def enrol(
-        self, app: AppFacts, user: bytes, now_ms: int, name: str | None = None, portrait: str | None = None
+        self,
+        app: AppFacts,
+        user: bytes,
+        now_ms: int,
+        name: str | None = None,
+        portrait: str | None = None,
+        attribution: Attribution | None = None,
     ) -> WriteReceipt | None:
         """Register a User if necessary; a given name or portrait replaces the old one. Returns None if it is registered.
 
-        Costs one read if the User is registered and nothing changes. Raises `UserDeactivated`, `UserLimitReached`.
+        It is in the audit only with an attribution. Costs one read if the User is registered and nothing changes. Raises
+        `UserDeactivated`, `UserLimitReached`.
         """
         facts = keys.user(self._writer.partition_of(app.key, user), app.key, user)
         asked = (keys.REGISTERED_AT, keys.DEACTIVATED_AT, keys.NAME, keys.PORTRAIT)
@@ -109,7 +116,8 @@ class Users:
         if registered_at is None:
             # Before the registration, so that the limit is never exceeded.
             await self.quota.reserve(app, user, now_ms)
-            return await self.register_all(app.key, [Registration(user, now_ms, name, portrait)], now_ms)
+            row = Registration(user, now_ms, name, portrait)
+            return await self.register_all(app.key, [row], now_ms, attribution=attribution)
         if _is_change(name, old_name) or _is_change(portrait, old_portrait):
             await self.refresh(app.key, user, name, portrait)
         return None
@@ -119,14 +127,20 @@ class Users:
         return await self.register_all(app_key, [Registration(user, now_ms) for user in users], now_ms)
 
     async def register_all(
-        self, app_key: str, registrations: Sequence[Registration], now_ms: int, *, refuse_deactivated: bool = True
+        self,
+        app_key: str,
+        registrations: Sequence[Registration],
+        now_ms: int,
+        *,
+        refuse_deactivated: bool = True,
+        attribution: Attribution | None = None,
     ) -> WriteReceipt:
         """As `register`, with profiles. Raises `UserDeactivated`; then none of that User's Partition was registered."""
         by_user = {registration.user: registration for registration in registrations}
         steps = [
             self.registering(
                 partition, app_key, [by_user[user] for user in group], refuse_deactivated=refuse_deactivated
-            )
+            )._replace(attribution=attribution)
             for partition, group in self._writer.by_partition(app_key, by_user).items()
         ]
         written, replies = await self._writer.write(app_key, steps, now_ms)

@@ -14,9 +14,8 @@ from gate.store.lists import Group
 from gate.store.occurrences import occurrences
 from gate.store.store import Store
 from gate.store.sweep import Sweep
-from gate.store.writer import UNEXPLAINED, Attribution
 from gate.store.user_search import SearchPlace
-from gate.store.writer import Attribution
+from gate.store.writer import UNEXPLAINED, Attribution
 
 APP = "default"
 USERS = [b"ann", b"bob", b"c\0\r\n:{9}", *(b"u%d" % number for number in range(20))]

@@ -19,7 +19,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from gate.core.model import FOREVER_MS, NO_FACTS, ListKind
 from gate.core.scopes import USERS
 from gate.errors import InvalidInput, UserUnknown
-from gate.http.context import AppRequest
+from gate.http.context import AppContext, AppRequest
 from gate.http.endpoint import Effective, EffectiveIfAny, Endpoint, answered
 from gate.http.fields import (
     FIRST_UNTIL_MS,
@@ -224,7 +224,7 @@ class Known(NamedTuple):
         return self.shown
 
 
-async def known_of(call: AppRequest, user: bytes) -> Known:
+async def known_of(call: AppContext, user: bytes) -> Known:
     """What Redis has of one User, but for its lists and its audit."""
     store, app_key = call.deps.store, call.app_key
     (profile,) = await store.users.profiles(app_key, [user])
@@ -249,7 +249,7 @@ def before_mistakes(before: int | None, now_ms: int) -> Iterable[InvalidInput]:
         yield InvalidInput("before", f"must be Unix time in ms, at most a day ahead: {before} was sent")
 
 
-async def _restraint(call: AppRequest, family: Penalties, user: bytes, until_ms: int) -> Penalty | None:
+async def _restraint(call: AppContext, family: Penalties, user: bytes, until_ms: int) -> Penalty | None:
     if until_ms <= call.now_ms:
         return None
     ((why, by),) = await family.reasons(call.app_key, [user])
@@ -287,7 +287,11 @@ class Dossier(KnownUser, kw_only=True):
 
 async def dossier(call: AppRequest) -> Dossier:
     """`next` of a part is null where that part is whole."""
-    user = call.path_user()
+    return await dossier_of(call, call.path_user())
+
+
+async def dossier_of(call: AppContext, user: bytes) -> Dossier:
+    """The same, for any caller. Raises `UserUnknown`."""
     known, audit = await known_of(call, user), await _audit(call, user)
     # Of one who left, or whose last fact was lifted, the audit may be all there is.
     shown = known.shown if audit.entries else known.found
@@ -301,7 +305,7 @@ async def dossier(call: AppRequest) -> Dossier:
     )
 
 
-async def _list(call: AppRequest, kind: ListKind, owner: bytes) -> MembersPage:
+async def _list(call: AppContext, kind: ListKind, owner: bytes) -> MembersPage:
     entries: list[Entry] = []
     before = None
     for _ in range(MAX_PAGES):
@@ -312,7 +316,7 @@ async def _list(call: AppRequest, kind: ListKind, owner: bytes) -> MembersPage:
     return members_page(entries, before)
 
 
-async def _audit(call: AppRequest, user: bytes) -> AuditPage:
+async def _audit(call: AppContext, user: bytes) -> AuditPage:
     entries: list[AuditLine] = []
     cursor = None
     for _ in range(MAX_PAGES):
