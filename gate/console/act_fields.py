@@ -29,6 +29,7 @@ from gate.errors import (
     UserUnknown,
 )
 from gate.http.forms import Form
+from gate.store.user_search import MAX_PART_BYTES
 
 MAX_IDS = 500
 """Of one form: 500 of 64 bytes, percent-encoded, fit in the 64 KiB that a body of the console may have."""
@@ -73,6 +74,10 @@ def problem_text(fault: GateError, language: Language) -> str:
     if isinstance(fault, InvalidInput):
         if fault.parameter == "reason":
             return text(N_("must be at most %(most)s characters"), most=MAX_REASON_CHARS)
+        if fault.parameter == "match":
+            return text(N_("must be at most %(most)s bytes"), most=MAX_PART_BYTES)
+        if fault.parameter == "token":
+            return text(N_("The address is of no page of this list: begin at the first page."))
         return fault.problem
     if isinstance(fault, UserDeactivated):
         return text(N_("The User is deactivated, so this can't be done."))

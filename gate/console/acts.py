@@ -13,10 +13,14 @@ one.
 
 from __future__ import annotations
 
+import binascii
+from base64 import b64decode
 from collections.abc import Sequence
+from urllib.parse import quote_from_bytes
 
 from aiohttp import web
 
+from gate.console import PREFIX
 from gate.console.id_format import query_of
 from gate.console.languages import N_
 from gate.console.pages import SAID_FIELD, page, see_other
@@ -93,3 +97,15 @@ async def how_far(context: ConsoleContext, written: WriteReceipt | None) -> str:
     if effect.applied == "node":
         return " " + context.gettext(N_("This node applies it; other nodes have not confirmed it yet."))
     return " " + context.gettext(N_("It is written, and takes effect as soon as the nodes have read it."))
+
+
+def back_to_check(context: ConsoleContext, form: Form) -> str:
+    """The address of the check that the form stood on, by its fields `check_from` and `check_to` (base64); "" for none."""
+    if not form.has("check_from"):
+        return ""
+    try:
+        pair = [b64decode(form.one(name) or b"", validate=True) for name in ("check_from", "check_to")]
+    except binascii.Error:
+        return ""
+    sender, recipient = map(quote_from_bytes, pair)
+    return f"{PREFIX}{context.app_key}/check?from={sender}&to={recipient}"

@@ -13,6 +13,7 @@ Pure. Called by views and templates.
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
+from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import quote, quote_from_bytes
 
@@ -22,6 +23,8 @@ from gate.errors import InvalidInput
 from gate.http.forms import Form
 
 TEXT, BASE64 = "text", "base64"
+NAMED_IN_QUESTION = 10
+"""Ids that a question about many names."""
 
 
 class Named(NamedTuple):
@@ -88,3 +91,10 @@ def query_of(**fields: str) -> str:
 
 
 _URLSAFE = str.maketrans("-_", "+/")
+
+
+def named_in(ids: Sequence[bytes], more: str) -> str:
+    """The first ids in text, for a question about many; `more` is the text for the others, with `%(many)s`."""
+    shown = ", ".join(named(one).text for one in ids[:NAMED_IN_QUESTION])
+    left = len(ids) - NAMED_IN_QUESTION
+    return f"{shown} {more % {'many': left}}" if left > 0 else shown

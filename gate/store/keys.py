@@ -190,11 +190,6 @@ def user_prefix(partition: int, noun: str) -> bytes:
     return b"gate:{%d}:%b:" % (partition, noun.encode())
 
 
-def facts_prefix(partition: int, app: str) -> bytes:
-    """What the key of each User's facts begins with, in one App and Partition; the id follows."""
-    return user_prefix(partition, "user") + b"%b:" % app.encode()
-
-
 @_made_once
 def bans(partition: int, app: str) -> bytes:
     """A Partition's banned Users of one App, by end."""

@@ -9,7 +9,21 @@ from __future__ import annotations
 from gate.console import static_files
 from gate.console.languages import N_
 from gate.console.page_table import Page, by_path
-from gate.console.views import apps, check, gateways, kick, nodes, overview, sessions, sign_in, user
+from gate.console.views import (
+    apps,
+    check,
+    deactivated,
+    gateways,
+    kick,
+    nodes,
+    overview,
+    sessions,
+    sign_in,
+    user,
+    user_acts,
+    user_list,
+)
+from gate.console.views.penalties import bans, mutes
 
 OPEN = by_path(
     Page("sign-in", sign_in.show, sign_in.enter, acts="viewer"),
@@ -37,7 +51,24 @@ OF_APP = by_path(
     Page("overview", overview.show, title=N_("Overview")),
     Page("overview/live", overview.live, renewed=True),
     Page("user", user.show, title=N_("Users")),
+    Page("user/list", user_list.show, user_list.change),
+    Page("user/dossier", user.dossier),
     Page("user/kick", None, kick.kick),
+    Page("user/ban", None, user_acts.ban),
+    Page("user/unban", None, user_acts.unban),
+    Page("user/mute", None, user_acts.mute),
+    Page("user/unmute", None, user_acts.unmute),
+    Page("user/switch", None, user_acts.switch),
+    Page("user/register", None, user_acts.register),
+    Page("user/profile", None, user_acts.profile),
+    Page("user/token", None, user_acts.token, acts="admin"),
+    Page("user/revoke", None, user_acts.revoke),
+    Page("user/deactivate", None, user_acts.deactivate),
+    Page("user/reactivate", None, user_acts.reactivate),
+    Page("user/delete", None, user_acts.delete, acts="admin"),
+    Page("bans", bans.show, bans.act, title=N_("Bans")),
+    Page("mutes", mutes.show, mutes.act, title=N_("Mutes")),
+    Page("deactivated", deactivated.show, deactivated.act, title=N_("Deactivated")),
     Page("check", check.show, title=N_("May A message B?")),
     Page("gateways", gateways.show, title=N_("Gateways")),
     Page("gateways/live", gateways.live, renewed=True),

@@ -1,4 +1,7 @@
-"""May A message B? Answered from this node's Replica with every rule explained; Redis is not asked."""
+"""May A message B? Answered from this node's Replica with every rule explained, and with what would change a denial.
+
+Redis is asked for one thing only, why and by whom A was banned or muted; without it the page has everything else.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ from aiohttp import web
 from gate.console.id_format import asked, named
 from gate.console.labels import RULES, VERDICTS
 from gate.console.pages import page
+from gate.console.remedies import remedies_of
 from gate.console.request_context import ConsoleContext
-from gate.errors import Stale
+from gate.errors import Stale, StoreUnavailable
 from gate.replica.reader import app_of, explained
 
 
@@ -35,6 +39,9 @@ async def show(context: ConsoleContext) -> web.Response:
         **values
         | {
             "explained": answer,
+            "remedies": remedies_of(context, answer, sender.raw, recipient.raw),
+            "denials": sum(rule["denies"] for rule in answer["rules"]),
+            "why": await _why(context, answer["verdict"], sender.raw),
             "a": named(sender.raw),
             "b": named(recipient.raw),
             "verdicts": VERDICTS,
@@ -43,3 +50,16 @@ async def show(context: ConsoleContext) -> web.Response:
             "age": context.language.age(stale_ms),
         },
     )
+
+
+async def _why(context: ConsoleContext, verdict: str, sender: bytes) -> tuple[str, str]:
+    """The reason and the actor of the sender's Ban or Mute; empty for any other verdict, or while Redis is away."""
+    if verdict not in ("sender-banned", "sender-muted"):
+        return "", ""
+    try:
+        store = context.deps.store
+        penalties = store.bans if verdict == "sender-banned" else store.mutes
+        (found,) = await penalties.reasons(context.app_key, [sender])
+    except StoreUnavailable:
+        return "", ""
+    return found

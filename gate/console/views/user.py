@@ -1,31 +1,130 @@
-"""One User: its Sessions, with a button for each that kicks; when it was seen and active; its state by this node's Replica."""
+"""One User: who it is, its Ban and Mute, its lists, its Sessions, what was done to it, and a form for each act.
+
+From Redis, all parts at once; while that is away, what this node's Replica knows. An act that is refused shows this page again
+with its form as it was sent.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from aiohttp import web
 
-from gate.console.id_format import asked, named
+from gate.console.act_fields import DEFAULT_END, ENDS, Failed
+from gate.console.id_format import Asked, asked, named
+from gate.console.labels import AUDIT_KINDS
 from gate.console.pages import page
 from gate.console.request_context import ConsoleContext
-from gate.core.presence import UserPresence
+from gate.console.views import users
+from gate.core.model import NO_FACTS, ListKind, UserFacts
+from gate.core.scopes import Caller
 from gate.errors import StoreUnavailable
+from gate.http.context import AppRequest
+from gate.http.responses import json_response
+from gate.http.v1.users import dossier_of
 from gate.replica.reader import app_of
+
+LISTED = 5
+"""Entries of each list that the page shows; the page of the list has all."""
+AUDITED = 8
+AUDIT_LOOKED_AT = 2_000
+"""Entries of the audit to look through for those: some 5 ms. The page of the audit looks further."""
 
 
 async def show(context: ConsoleContext) -> web.Response:
-    """`?user=` → the page; without one, the form alone."""
+    """`?user=` → the User's page; without it, the page of all Users."""
     query = context.query()
+    if not query.has("user"):
+        return await users.show(context)
     field = asked(query, "user")
     if field.raw is None:
-        return page(context, "user.html", 400 if field.problem else 200, field=field, user=None)
+        return await users.show(context, field)
+    return await user_page(context, field.raw)
+
+
+async def user_page(context: ConsoleContext, user: bytes, failed: Failed | None = None) -> web.Response:
+    """The page of one User, with the form that failed, if one did."""
+    shown = named(user)
     with context.deps.replica as snapshot:
-        facts = app_of(snapshot, context.app_key).user(field.raw)
-    values: dict[str, Any] = {"field": field, "user": named(field.raw), "facts": facts}
-    presence: UserPresence | None = None
+        replicated = app_of(snapshot, context.app_key).user(user)
+    values: dict[str, Any] = _unknown(replicated)
     try:
-        (presence,) = await context.deps.presence.presences(context.app_key, [field.raw])
+        values |= await _from_redis(context, user)
     except StoreUnavailable as fault:
         values["away"] = str(fault)
-    return page(context, "user.html", presence=presence, **values)
+    return page(
+        context,
+        "user.html",
+        400 if failed is not None else 200,
+        user=shown,
+        field=Asked(user, "", shown.field, shown.written_as),
+        ends=[(value, context.gettext(text)) for value, text in ENDS],
+        default_end=DEFAULT_END,
+        failed=failed,
+        filled=lambda name, field, default="": failed.value(field) if failed and failed.name == name else default,
+        wrong=lambda name, field: failed.problem if failed and (failed.name, failed.field) == (name, field) else "",
+        audit_kinds=AUDIT_KINDS,
+        **values,
+    )
+
+
+async def dossier(context: ConsoleContext) -> web.Response:
+    """`?user=` → everything that is kept about one User, as a file."""
+    user = context.query().raw_user("user")
+    request = AppRequest(
+        context.request, context.deps, context.app, context.now_ms, Caller("app", context.app_key, frozenset())
+    )
+    response = json_response(await dossier_of(request, user))
+    response.headers["Content-Disposition"] = 'attachment; filename="dossier.json"'
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _unknown(replicated: UserFacts) -> dict[str, Any]:
+    """What is shown while Redis is away."""
+    return {
+        "facts": replicated,
+        "profile": None,
+        "presence": None,
+        "ban": ("", ""),
+        "mute": ("", ""),
+        "blacklist": None,
+        "whitelist": None,
+        "audit": None,
+        "is_anything": True,
+    }
+
+
+async def _from_redis(context: ConsoleContext, user: bytes) -> dict[str, Any]:
+    store, key, now_ms = context.deps.store, context.app_key, context.now_ms
+    # Two calls of `gather`, since its type knows six results at the most; all eight run at once.
+    (
+        ((profile,), (facts,), (presence,), (audit, _)),
+        ((ban,), (mute,), (blacklist, _), (whitelist, _)),
+    ) = await asyncio.gather(
+        asyncio.gather(
+            store.users.profiles(key, [user]),
+            store.users.facts(key, [user]),
+            context.deps.presence.presences(key, [user]),
+            store.audit.page(key, AUDITED, user=user, most_looked_at=AUDIT_LOOKED_AT),
+        ),
+        asyncio.gather(
+            store.bans.reasons(key, [user]),
+            store.mutes.reasons(key, [user]),
+            store.lists.page(key, ListKind.BLACKLIST, user, now_ms, None, LISTED),
+            store.lists.page(key, ListKind.WHITELIST, user, now_ms, None, LISTED),
+        ),
+    )
+    is_anything = profile is not None or facts != NO_FACTS or bool(presence.sessions or presence.last_seen_ms or audit)
+    return {
+        "facts": facts,
+        "profile": profile,
+        "presence": presence,
+        "ban": ban,
+        "mute": mute,
+        "blacklist": [(named(one.member), one.until_ms) for one in blacklist],
+        "whitelist": [(named(one.member), one.until_ms) for one in whitelist],
+        "audit": audit,
+        "is_anything": is_anything,
+    }
