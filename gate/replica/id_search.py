@@ -35,13 +35,12 @@ def ids_beginning_with(reading: Reading, app: AppReading, part: bytes, behind: b
     prefix = user_prefix(app.number)
     beginning = prefix + part
     found: list[bytes] = []
-    for key in _keys_from(reading, max(beginning, prefix + behind)):
+    for key in _keys_from(reading, max(beginning, _after(prefix, behind))):
         if not key.startswith(beginning):
             break
-        if key[len(prefix) :] != behind:
-            found.append(key[len(prefix) :])
-            if len(found) == wanted:
-                return IdsFound(found, wanted, found[-1])
+        found.append(key[len(prefix) :])
+        if len(found) == wanted:
+            return IdsFound(found, wanted, found[-1])
     return IdsFound(found, len(found), None)
 
 
@@ -55,7 +54,7 @@ def ids_holding(
     prefix = user_prefix(app.number)
     lowered, ends = part.lower(), perf_counter() + slice_ms / 1_000
     found: list[bytes] = []
-    looked_at, keys = 0, _keys_from(reading, prefix + behind)
+    looked_at, keys = 0, _keys_from(reading, _after(prefix, behind))
     while chunk := list(islice(keys, _CHUNK)):
         for key in chunk:
             if not key.startswith(prefix):
@@ -64,13 +63,18 @@ def ids_holding(
             # The prefix might complete a match, so a match is looked at again without it.
             if lowered in key.lower() and lowered in key[len(prefix) :].lower():
                 user = key[len(prefix) :]
-                if not user.startswith(part) and user != behind:
+                if not user.startswith(part):
                     found.append(user)
                     if len(found) == wanted:
                         return IdsFound(found, looked_at, user)
         if perf_counter() >= ends:
             return IdsFound(found, looked_at, chunk[-1][len(prefix) :])
     return IdsFound(found, looked_at, None)
+
+
+def _after(prefix: bytes, behind: bytes) -> bytes:
+    """The least key after that of an id; of the first id for an empty one."""
+    return prefix + behind + b"\0" if behind else prefix
 
 
 def _keys_from(reading: Reading, first: bytes) -> Iterator[bytes]:

@@ -168,7 +168,7 @@ async def test_a_user_with_its_sessions_and_its_state(place: Place) -> None:
         assert await world.node.acks.wait(written, 5_000) == "all"
     shown = await visitor.app("user?user=alice")
     assert "Now online" in shown.text and "edge-1" in shown.text and f'value="{session}"' in shown.page
-    assert "Banned until 20" in shown.text and "Muted without end" in shown.text and "Deactivated no" in shown.text
+    assert "banned until 20" in shown.text and "muted without end" in shown.text and "Deactivated no" in shown.text
     unknown = await visitor.app("user?user=unknown")
     assert "Now offline Last seen never Last active never" in unknown.text and "Registered no" in unknown.text
     assert "Presence" not in (await visitor.app("user")).text

@@ -35,6 +35,26 @@
   setInterval(countDown, 1000);
 })();
 
+// A search among millions answers before it has looked at all. It goes on by itself until the page is full; its link does the same.
+(async () => {
+  const ROWS_A_PAGE = 50;
+  let found = document.getElementById("found");
+  while (found !== null && found.dataset.goesOn) {
+    const answer = await fetch(found.dataset.goesOn, { cache: "no-store", redirect: "manual" }).catch(() => null);
+    if (answer === null || !answer.ok) return;
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const next = page.getElementById("found");
+    if (next === null) return;
+    const table = found.querySelector("table");
+    const rows = next.querySelector("tbody");
+    if (table !== null && rows !== null) rows.prepend(...table.tBodies[0].rows);
+    else if (table !== null) next.querySelector(".empty")?.replaceWith(table);
+    if (next.querySelectorAll("tbody tr").length >= ROWS_A_PAGE) delete next.dataset.goesOn;
+    found.replaceWith(next);
+    found = next;
+  }
+})();
+
 // The parts of `[data-live]` follow a stream of server-sent events. A hidden tab closes its stream: a browser opens six
 // connections to a host at most.
 (() => {

@@ -89,6 +89,7 @@ async def _page(context: ConsoleContext, failed: Failed | None) -> web.Response:
         first=_address(context, owner, kind, match=part) if query.has("token") else "",
         ends=[(value, context.gettext(text)) for value, text in ENDS],
         default_end=NEVER,
+        failed=failed,
         filled=lambda name, field, default="": failed.value(field) if failed and failed.name == name else default,
         wrong=lambda name, field: failed.problem if failed and (failed.name, failed.field) == (name, field) else "",
         **values,
