@@ -177,13 +177,13 @@ async def test_refusals_stand_next_to_their_form(place: Place) -> None:
 
 async def test_an_unknown_id_says_so_and_can_be_registered(place: Place) -> None:
     visitor = await place.visitor()
-    shown = await visitor.app("user?user=nobody")
+    shown = await visitor.app("user?user=stranger")
     assert "Gate knows nothing of this id" in shown.text and "Register this User" in shown.text
-    done = await act(visitor, "register", "nobody", name="No Body", portrait="javascript:alert(1)", reason="asked for")
+    done = await act(visitor, "register", "stranger", name="A Stranger", portrait="javascript:alert(1)", reason="asked for")
     shown = await visitor.get(done.place)
-    assert "nobody is registered." in shown.text and "knows nothing" not in shown.text and "No Body" in shown.text
+    assert "stranger is registered." in shown.text and "knows nothing" not in shown.text and "A Stranger" in shown.text
     assert not [1 for tag, attributes in Tags.of(shown.page) if "javascript:" in attributes.get("href", "")]
-    assert (await kinds(place, b"nobody"))[0] == ("user-registered", visitor.name, "asked for")
+    assert (await kinds(place, b"stranger"))[0] == ("user-registered", visitor.name, "asked for")
 
 
 async def test_a_token_is_shown_once_and_opens_its_user(place: Place) -> None:
@@ -207,7 +207,7 @@ async def test_the_dossier_is_a_file_of_everything(place: Place) -> None:
     sent = await visitor.app("user/dossier?user=ann")
     assert sent.headers["Content-Disposition"] == 'attachment; filename="dossier.json"'
     assert (json.loads(sent.page)["name"], sent.headers["Cache-Control"]) == ("Ann", "no-store")
-    assert (await visitor.app("user/dossier?user=nobody")).status == 404
+    assert (await visitor.app("user/dossier?user=stranger")).status == 404
 
 
 @pytest.mark.parametrize("user", ODD_IDS)

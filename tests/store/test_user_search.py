@@ -37,7 +37,7 @@ async def test_pages_hold_each_match_by_id_or_name_once(
     await store.users.register_all(APP, rows, NOW)
     assert await all_found(store, "u1", wanted=wanted) == sorted(user for user in users if b"u1" in user)
     assert await all_found(store, "a sm", wanted=wanted) == sorted(users[::9])
-    assert await all_found(store, "nobody", wanted=wanted) == []
+    assert await all_found(store, "stranger", wanted=wanted) == []
 
 
 async def test_case_is_ignored_and_odd_ids_are_found(store: Store) -> None:
