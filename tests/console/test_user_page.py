@@ -179,7 +179,9 @@ async def test_an_unknown_id_says_so_and_can_be_registered(place: Place) -> None
     visitor = await place.visitor()
     shown = await visitor.app("user?user=stranger")
     assert "Gate knows nothing of this id" in shown.text and "Register this User" in shown.text
-    done = await act(visitor, "register", "stranger", name="A Stranger", portrait="javascript:alert(1)", reason="asked for")
+    done = await act(
+        visitor, "register", "stranger", name="A Stranger", portrait="javascript:alert(1)", reason="asked for"
+    )
     shown = await visitor.get(done.place)
     assert "stranger is registered." in shown.text and "knows nothing" not in shown.text and "A Stranger" in shown.text
     assert not [1 for tag, attributes in Tags.of(shown.page) if "javascript:" in attributes.get("href", "")]
