@@ -57,12 +57,12 @@ class Clicks:
 async def overview(tabs: Tabs, language: str, **options: object) -> Tab:
     """A tab on the overview of the App, signed in, whatever the language."""
     tab = await tabs.new(locale=language, **options)
-    await tab.page.goto(f"{tab.site.app_url}/online")
+    await tab.page.goto(f"{tab.site.app_url}/overview")
     known = tab.site.service.credentials
     await tab.page.locator("#name").fill(known.operator)
     await tab.page.locator("#password").fill(known.operator_password)
     await tab.page.locator("main button[type=submit]").click()
-    await tab.page.wait_for_url("**/online")
+    await tab.page.wait_for_url("**/overview")
     return tab
 
 
