@@ -12,7 +12,7 @@ holds the latest 100,000 entries or slightly more (`lua/lib/deployment_audit.lua
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import msgspec
@@ -22,6 +22,7 @@ from gate.core.model import FOREVER_MS
 from gate.core.revision import APPS_PARTITION
 from gate.errors import InvalidInput
 from gate.store import keys, scripts
+from gate.store.audit_order import merged, page_of_matching
 from gate.store.link import Command
 from gate.store.scripts import Call
 from gate.store.writer import Attribution, Origin, Writer, packed_origin, unpacked_origin
@@ -30,6 +31,8 @@ MAX_AUDIT_PAGE = 1_000
 LOOKED_AT_A_STEP = 1_000
 # Old entries that one script deletes, in a millisecond: after `audit_days` was lowered there may be millions.
 TRIMMED_A_SCRIPT = 500
+# Entries of a Partition, or of the deployment, that one command of a filtered page or an export reads.
+READ_AHEAD = 100
 # Entries of one Partition that a query about one User reads before it returns a short page with a cursor.
 MAX_LOOKED_AT = 50_000
 
@@ -80,6 +83,7 @@ class DeploymentEntry(NamedTuple):
     by: str
     why: str
     origin: Origin
+    number: int = 0
 
 
 class _Place(NamedTuple):
@@ -126,6 +130,50 @@ class Audit:
         if user is None:
             return await self._of_all(app_key, count, place, from_ms, last)
         return await self._of_user(app_key, user, count, place, from_ms, last, most_looked_at)
+
+    async def matching(
+        self,
+        app_key: str,
+        count: int,
+        matches: Callable[[AuditEntry], bool],
+        *,
+        user: bytes | None = None,
+        from_ms: int = 0,
+        to_ms: int = FOREVER_MS,
+        cursor: str | None = None,
+    ) -> tuple[list[AuditEntry], str | None]:
+        """As `page`, of the entries that match. A page may be short, even empty, and still have a next one."""
+        batches = self.batches(app_key, user=user, from_ms=from_ms, to_ms=to_ms, cursor=cursor)
+        return await page_of_matching(batches, count, matches, _cursor)
+
+    async def batches(
+        self,
+        app_key: str,
+        *,
+        user: bytes | None = None,
+        from_ms: int = 0,
+        to_ms: int = FOREVER_MS,
+        cursor: str | None = None,
+    ) -> AsyncIterator[list[AuditEntry]]:
+        """Yield all entries, or those of the User's Partition, the latest first, in batches. Raises `InvalidInput`."""
+        place = None if cursor is None else _place(cursor)
+        every = range(self._writer.partitions) if user is None else [self._writer.partition_of(app_key, user)]
+        # By Partition: where to read on. One that has been read to its end is no longer in it.
+        below = {p: place.below(p) if place else f"({to_ms}-0" for p in every if to_ms >= 1}
+        read: dict[int, list[AuditEntry]] = {p: [] for p in below}
+        while below:
+            empty = [p for p in below if not read[p]]
+            asked: list[Command] = [
+                ("XREVRANGE", keys.audit(p, app_key), below[p], from_ms, "COUNT", READ_AHEAD) for p in empty
+            ]
+            for p, rows in zip(empty, await self._writer.client.read(*asked), strict=True):
+                # The latest is the last, so that it is popped first.
+                read[p] = [_entry(p, row) for row in reversed(rows)]
+                if len(rows) < READ_AHEAD:
+                    del below[p]
+                else:
+                    below[p] = f"({read[p][0].at_ms}-{read[p][0].number}"
+            yield merged(read, below)
 
     async def trim(self, app_key: str, over_ms: int, kept_ms: int) -> int:
         """Delete what was older than `kept_ms` at `over_ms`, a moment passed by every clock. Returns the number of entries."""
@@ -206,8 +254,31 @@ class Audit:
             ("XREVRANGE", keys.deployment_audit(), last, from_ms, "COUNT", count + 1)
         )
         entries = [_deployment_entry(row) for row in rows[:count]]
-        following = f"{rows[count - 1][0].decode()}-{APPS_PARTITION}" if len(rows) > count else None
-        return entries, following
+        return entries, _deployment_cursor(entries[-1]) if len(rows) > count else None
+
+    async def deployment_matching(
+        self,
+        count: int,
+        matches: Callable[[DeploymentEntry], bool],
+        *,
+        from_ms: int = 0,
+        to_ms: int = FOREVER_MS,
+        cursor: str | None = None,
+    ) -> tuple[list[DeploymentEntry], str | None]:
+        """As `matching`, of the deployment's audit."""
+        batches = self.deployment_batches(from_ms=from_ms, to_ms=to_ms, cursor=cursor)
+        return await page_of_matching(batches, count, matches, _deployment_cursor)
+
+    async def deployment_batches(
+        self, *, from_ms: int = 0, to_ms: int = FOREVER_MS, cursor: str | None = None
+    ) -> AsyncIterator[list[DeploymentEntry]]:
+        """As `batches`, of the deployment's audit."""
+        following = cursor
+        while True:
+            entries, following = await self.deployment_page(READ_AHEAD, from_ms=from_ms, to_ms=to_ms, cursor=following)
+            yield entries
+            if following is None:
+                return
 
     async def _note(
         self,
@@ -275,6 +346,10 @@ def _cursor(entry: AuditEntry) -> str:
     return f"{entry.at_ms}-{entry.number}-{entry.partition}"
 
 
+def _deployment_cursor(entry: DeploymentEntry) -> str:
+    return f"{entry.at_ms}-{entry.number}-{APPS_PARTITION}"
+
+
 def _place(cursor: str) -> _Place:
     match = _CURSOR.fullmatch(cursor)
     if match is None:
@@ -307,6 +382,6 @@ def _deployment_entry(row: Sequence[object]) -> DeploymentEntry:
     assert isinstance(entry_id, bytes) and isinstance(flat, list)
     fields: dict[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=True))
     kind, about, by, why = (fields[name].decode() for name in (b"k", b"a", b"by", b"why"))
-    return DeploymentEntry(
-        int(entry_id.partition(b"-")[0]), kind, about, fields[b"v"], by, why, unpacked_origin(fields.get(b"o"))
-    )
+    at_ms, _, number = entry_id.partition(b"-")
+    origin = unpacked_origin(fields.get(b"o"))
+    return DeploymentEntry(int(at_ms), kind, about, fields[b"v"], by, why, origin, int(number))
