@@ -3,8 +3,8 @@
     .venv/bin/python -m scripts.console_texts            lists texts without a translation, and translations without a text
     .venv/bin/python -m scripts.console_texts --write    adds empty entries for the former, removes the latter, and sorts
 
-Texts are the English ones of templates, and those that code marks (`gate/console/languages.py`). The catalog is sorted by text,
-so that two changes rarely touch the same lines. The exit status is 1 if the two differ.
+Texts are those of templates, of settings, and those that code marks (`gate/console/languages.py`). The catalog is sorted, so
+that two changes rarely touch the same lines. The exit status is 1 if the two differ.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from pathlib import Path
 
 from jinja2 import Environment
 from jinja2.ext import extract_from_ast
+
+from gate.core.app_settings import SETTINGS, choices_of, title_of
 
 CONSOLE = Path(__file__).parents[1] / "gate" / "console"
 CATALOG = CONSOLE / "translations" / "zh.po"
@@ -53,10 +55,18 @@ def of_code() -> Iterator[Text]:
                 yield texts[0], texts[1] if name == "ngettext" and len(texts) > 1 else ""
 
 
+def of_settings() -> Iterator[Text]:
+    """The names, meanings, units and words of the settings of Apps, which the core's table has."""
+    for name, setting in SETTINGS.items():
+        for text in (title_of(name), setting.meaning, setting.unit, *choices_of(name)):
+            if text:
+                yield text, ""
+
+
 def texts() -> dict[str, str]:
     """Every text with its plural."""
     found: dict[str, str] = {}
-    for text, plural in [*of_templates(), *of_code()]:
+    for text, plural in [*of_templates(), *of_code(), *of_settings()]:
         found[text] = found.get(text) or plural
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gate.console.languages import N_
 from gate.core.verdict import Word
+from gate.store.writer import OriginKind
 
 VERDICTS: dict[Word, str] = {
     "allowed": N_("no rule denies it"),
@@ -86,3 +87,28 @@ AUDIT_KINDS: dict[str, str] = {
     "token-minted": N_("Token minted"),
 }
 """What an entry of the audit says was done."""
+
+DEPLOYMENT_KINDS: dict[str, str] = {
+    "app-created": N_("App created"),
+    "app-changed": N_("App changed"),
+    "app-removed": N_("App removed"),
+    "operator-added": N_("operator added"),
+    "operator-changed": N_("operator changed"),
+    "operator-removed": N_("operator removed"),
+    "operator-signed-in": N_("signed in"),
+    "operator-refused": N_("sign-in refused"),
+    "console-sessions-ended": N_("sessions ended"),
+    "facts-lost": N_("facts lost"),
+}
+"""What an entry of the deployment's audit says was done."""
+
+ORIGIN_KINDS: dict[OriginKind, str] = {
+    "app": N_("the App %(name)s"),
+    "key": N_("the key %(name)s"),
+    "operator": N_("operator %(name)s"),
+    "user": N_("the User %(name)s"),
+    "cli": N_("command line, %(name)s"),
+    "node": N_("node %(name)s"),
+    "unknown": N_("not known %(name)s"),
+}
+"""Who did it, as Gate authenticated it."""

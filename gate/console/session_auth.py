@@ -59,6 +59,10 @@ class SessionAuth:
         session = ConsoleSession(id=_new_id(), operator=operator.name, address=address, agent=agent)
         return await _opened(store, operator, session, now_ms)
 
+    async def verify(self, store: Store, name: str, password: str, address: str) -> None:
+        """Verify a password as a sign-in does, and open no session. Raises as the `OperatorAuth` does."""
+        await self._operator_auth.admit(store.operators, name, password, address)
+
     async def admit_asserted(
         self, store: Store, asserted: Asserted, address: str, now_ms: int, agent: str = ""
     ) -> str | None:

@@ -123,6 +123,13 @@ def default_of(setting: str) -> Any:
     return field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
 
 
+def title_of(setting: str) -> str:
+    """Return the name of a setting in words, without its unit."""
+    words = setting.removesuffix("_s").removesuffix("_ms").removesuffix("_minutes").split("_")
+    shown = [word.upper() if word in ("url", "ttl", "utc") else word for word in words]
+    return " ".join([shown[0][:1].upper() + shown[0][1:], *shown[1:]])
+
+
 def choices_of(setting: str) -> Sequence[str]:
     """Return the words that a setting may be. Empty for one that is no choice."""
     kind = get_type_hints(AppFacts)[setting]

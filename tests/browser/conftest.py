@@ -78,15 +78,20 @@ class Site(NamedTuple):
         """A call of `/v1`, as the first App."""
         return call(self.service, method, path, body)
 
+    def apps(self, method: str, path: str, body: Any) -> Any:
+        """A call of `/v1/apps`, as the first operator."""
+        known = self.service.credentials
+        return call(self.service, method, path, body, f"{known.operator}:{known.operator_password}")
 
-def call(service: GateService, method: str, path: str, body: Any) -> Any:
-    """What `/v1` answers."""
+
+def call(service: GateService, method: str, path: str, body: Any, user: str = "") -> Any:
+    """What `/v1` answers the first App, or a `name:password`."""
     import base64
     import json
     import urllib.request
 
     known = service.credentials
-    pair = base64.b64encode(f"{known.app_key}:{known.app_secret}".encode()).decode()
+    pair = base64.b64encode((user or f"{known.app_key}:{known.app_secret}").encode()).decode()
     headers = {"Authorization": f"Basic {pair}", "Content-Type": "application/json"}
     request = urllib.request.Request(f"{service.http}/v1/{path}", json.dumps(body).encode(), headers, method=method)
     with urllib.request.urlopen(request, timeout=10) as answer:

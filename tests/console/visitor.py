@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import itertools
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from http.cookies import Morsel
 from typing import NamedTuple
@@ -71,13 +71,33 @@ class Visitor:
         """One answer; nothing is followed."""
         return await self._send(method, target, None, headers)
 
+    async def status(self, target: str) -> int:
+        """The status alone, also of a stream that has no end."""
+        url = URL(self.world.url + target, encoded=True)
+        async with self.world.session.get(url, headers={"Cookie": self._cookie}, allow_redirects=False) as response:
+            return response.status
+
+    async def act(self, target: str, fields: Mapping[str, str | bytes | Sequence[str]], **headers: str) -> Shown:
+        """A form of a page of the test's App, with its token. A field may have several values."""
+        token = (await self.app("check")).form_token
+        return await self.post(f"/console/{self.world.app.key}/{target}", {"form_token": token, **fields}, **headers)
+
+    async def confirmed(self, target: str, asks: Shown) -> Shown:
+        """The form of the page that asks, sent as it is. `target` is the address of the act."""
+        return await self.post(target, {"form_token": asks.form_token, **self.hidden(asks)})
+
     async def app(self, target: str) -> Shown:
         """A page of the test's App."""
         return await self.get(f"/console/{self.world.app.key}/{target}")
 
-    async def post(self, target: str, fields: Mapping[str, str | bytes], **headers: str) -> Shown:
+    async def post(self, target: str, fields: Mapping[str, str | bytes | Sequence[str]], **headers: str) -> Shown:
         """A form, from a page of the console itself unless an `Origin` is given."""
-        body = "&".join(f"{quote_plus(name)}={quote_plus(value)}" for name, value in fields.items()).encode()
+        pairs = [
+            (name, one)
+            for name, value in fields.items()
+            for one in ([value] if isinstance(value, str | bytes) else value)
+        ]
+        body = "&".join(f"{quote_plus(name)}={quote_plus(value)}" for name, value in pairs).encode()
         all_headers = {"Content-Type": "application/x-www-form-urlencoded", "Origin": self.world.url, **headers}
         return await self._send("POST", target, body, all_headers)
 

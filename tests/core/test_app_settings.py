@@ -15,6 +15,7 @@ from gate.core.app_settings import (
     choices_of,
     default_of,
     setting_mistakes,
+    title_of,
     with_settings,
 )
 from gate.core.codec import pack_app, unpack_app
@@ -144,6 +145,19 @@ def test_every_setting_has_a_meaning_and_a_default_that_may_be_stored() -> None:
     defaults = {name: default_of(name) for name in SETTINGS}
     assert defaults == {name: getattr(AppFacts(key="app", secrets=("one",)), name) for name in SETTINGS}
     assert setting_mistakes({name: value for name, value in defaults.items() if name != "name"}) == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "title"),
+    [
+        ("token_ttl_s", "Token TTL"),
+        ("webhook_url", "Webhook URL"),
+        ("utc_offset_minutes", "UTC offset"),
+        ("name", "Name"),
+    ],
+)
+def test_a_setting_has_a_title(setting: str, title: str) -> None:
+    assert title_of(setting) == title
 
 
 def test_a_choice_has_its_words() -> None:

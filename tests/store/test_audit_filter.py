@@ -23,8 +23,8 @@ async def filled(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
     return store
 
 
-async def read_all(store: Store, **bounds: int) -> list[AuditEntry]:
-    return [entry async for batch in store.audit.batches(APP, **bounds) for entry in batch]
+async def read_all(store: Store, from_ms: int = 0, to_ms: int = FOREVER_MS) -> list[AuditEntry]:
+    return [entry async for batch in store.audit.batches(APP, from_ms=from_ms, to_ms=to_ms) for entry in batch]
 
 
 async def test_batches_have_every_entry_in_the_order_of_pages(filled: Store) -> None:
@@ -51,7 +51,8 @@ async def test_pages_of_what_matches_join(filled: Store) -> None:
 
 async def test_a_page_that_has_looked_at_enough_is_short(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gate.store.audit_order.MAX_FILTERED", 20)
-    pages, cursor = [], None
+    pages: list[int] = []
+    cursor = None
     while not pages or cursor is not None:
         page, cursor = await filled.audit.matching(APP, 50, lambda entry: entry.user == b"u7", cursor=cursor)
         pages.append(len(page))

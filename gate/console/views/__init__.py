@@ -10,18 +10,25 @@ from gate.console import static_files
 from gate.console.languages import N_
 from gate.console.page_table import Page, by_path
 from gate.console.views import (
+    app_keys,
     apps,
+    audit,
     check,
     deactivated,
     gateways,
     kick,
+    new_app,
     nodes,
+    operators,
     overview,
+    password,
     sessions,
+    settings,
     sign_in,
     user,
     user_acts,
     user_list,
+    webhooks,
 )
 from gate.console.views.penalties import bans, mutes
 
@@ -41,7 +48,17 @@ OF_ALL = by_path(
     Page("apps", apps.show, title=N_("Apps")),
     Page("nodes", nodes.show, title=N_("Nodes"), of_all_apps=True),
     Page("nodes/live", nodes.live, of_all_apps=True, renewed=True),
+    Page("new-app", new_app.show, new_app.create, reads="admin", acts="admin", of_all_apps=True),
+    Page("operators", operators.show, title=N_("Operators"), reads="admin", of_all_apps=True),
+    Page("operators/one", operators.show_one, reads="admin", of_all_apps=True),
+    Page("operators/add", None, operators.add, acts="admin", of_all_apps=True),
+    Page("operators/change", None, operators.change, acts="admin", of_all_apps=True),
+    Page("operators/reset", None, operators.reset, acts="admin", of_all_apps=True),
+    Page("operators/remove", None, operators.remove, acts="admin", of_all_apps=True),
+    Page("audit", audit.show_deployment, title=N_("Audit"), of_all_apps=True),
+    Page("audit/export", audit.export_deployment, of_all_apps=True),
     Page("sessions", sessions.show, sessions.end, title=N_("Sessions"), acts="viewer"),
+    Page("password", password.show, password.change, title=N_("Password"), acts="viewer"),
 )
 """Pages of the deployment, below `/console/`, in the order of the navigation."""
 
@@ -72,5 +89,19 @@ OF_APP = by_path(
     Page("check", check.show, title=N_("May A message B?")),
     Page("gateways", gateways.show, title=N_("Gateways")),
     Page("gateways/live", gateways.live, renewed=True),
+    Page("audit", audit.show, title=N_("Audit")),
+    Page("audit/export", audit.export),
+    Page("webhooks", webhooks.show, title=N_("Webhooks")),
+    Page("webhooks/replay", None, webhooks.replay),
+    Page("webhooks/drop", None, webhooks.drop),
+    Page("webhooks/try", None, webhooks.try_out),
+    Page("settings", settings.show, settings.save, title=N_("Settings")),
+    Page("keys", app_keys.show, title=N_("Keys")),
+    Page("keys/add", None, app_keys.add, acts="admin"),
+    Page("keys/rotate", None, app_keys.rotate, acts="admin"),
+    Page("keys/finish", None, app_keys.finish, acts="admin"),
+    Page("keys/remove", None, app_keys.remove, acts="admin"),
+    Page("keys/rotate-secret", None, app_keys.rotate_secret, acts="admin"),
+    Page("keys/drop-secret", None, app_keys.drop_secret, acts="admin"),
 )
 """Pages of an App, below `/console/APP/`, in the order of the navigation."""
