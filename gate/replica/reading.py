@@ -131,8 +131,7 @@ class Reading:
 
     def view(self) -> StatusView:
         """Return the replicator's published state, with the age of the facts read here. Call outside a bracket."""
-        now_ms = monotonic_ms()
-        age_ms = self._age(now_ms)
+        age_ms = self._age(now_ms := monotonic_ms())
         return NO_BOARD if self.status_page is None else self.status_page.view(now_ms, age_ms)
 
     def refresh(self) -> None:
@@ -149,11 +148,10 @@ class Reading:
                 self._moved(seen if self.snapshot is None else self._place_core(self.snapshot, seen))
             elif self.snapshot is not None:
                 self.snapshot.is_open = True
-        except lmdb.Error as fault:
+        except BaseException as fault:
             self.release()
-            raise self.damaged(fault) from fault
-        except BaseException:
-            self.release()
+            if isinstance(fault, lmdb.Error):
+                raise self.damaged(fault) from fault
             raise
 
     def _place_core(self, snapshot: Snapshot, seen: int) -> int:
@@ -222,8 +220,7 @@ class Reading:
 
     def cursor(self) -> lmdb.Cursor:
         """Return a cursor over this bracket's facts; its errors are LMDB's, for `damaged`."""
-        assert self._txn is not None, "inside the bracket only"
-        return self._txn.cursor()
+        return self._txn.cursor()  # type: ignore[union-attr]  # inside the bracket only
 
     def damaged(self, fault: Exception) -> ReplicaForeign:
         """Return the exception for an unreadable file. Damage is reported to the replicator, which loads the facts again."""
@@ -291,10 +288,8 @@ class Reading:
         # Otherwise the core goes on as it was armed when this file was opened.
         if replaced or was_left:
             self._arm()
-        since, self._seen = (
-            self._seen,
-            _NEVER if replaced else seen,
-        )  # a file that can't be opened yet is tried each time
+        # A file that can't be opened yet is tried each time.
+        since, self._seen = self._seen, _NEVER if replaced else seen
         # Of the commits in between; None if that is unknown.
         touched: list[tuple[int, bytes]] | None = [] if since >= 0 and 0 < seen - since <= JOURNAL_REACH else None
         while touched is not None and since < seen:
