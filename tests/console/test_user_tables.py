@@ -124,7 +124,7 @@ async def test_without_a_replica_redis_finds_ids_and_names(place: Place, monkeyp
     monkeypatch.setattr(user_search, "ids_beginning_with", missing)
     found, _ = await all_pages(visitor, "user?match=ann")
     assert found == []  # the Replica has it, so the first phase would have found it
-    monkeypatch.setattr(user_search._Search, "_not_in_replica", lambda _, users: users)
+    monkeypatch.setattr(f"{user_search.__name__}._Search._not_in_replica", lambda _, users: users)
     found, _ = await all_pages(visitor, "user?match=ann")
     assert found == ["ann"]
 
