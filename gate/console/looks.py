@@ -61,7 +61,10 @@ async def look(context: ConsoleContext, app_key: str, *, is_page: bool, with_sam
             kept.clear()
         looking = asyncio.ensure_future(_look(context, app_key, is_page=is_page, with_samples=with_samples))
         kept[key] = (monotonic_ms(), looking)
-    return await asyncio.shield(looking)  # another request may wait for it too
+    seen = await asyncio.shield(looking)  # another request may wait for it too
+    if seen.problem:
+        kept.pop(key, None)  # Redis may be back: that shows at once
+    return seen
 
 
 async def _look(context: ConsoleContext, app_key: str, *, is_page: bool, with_samples: bool) -> Overview:
