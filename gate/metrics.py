@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 # A write within the node takes about a millisecond, a wait that gives up one second.
-_ACK_BUCKETS_MS = (0.5, 1, 2, 3, 5, 7.5, 10, 15, 25, 50, 100, 250, 500, 1_000, 2_500)
+_ACK_BUCKETS_S = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 # A check takes some 20 us over HTTP and 5 us on the RESP port, a write waits a millisecond at most on an idle service;
 # anything past a second is trouble.
 HTTP_BUCKETS_S = (
@@ -47,7 +47,7 @@ HTTP_BUCKETS_S = (
     2.5,
 )
 # A kick within the machine takes some milliseconds. After seconds a banned User may have read messages.
-_KICK_BUCKETS_MS = (2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 60_000)
+_KICK_BUCKETS_S = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
 
 
 _STATES = "0 loading, 1 catching up, 2 current, 3 cut off, 4 reloading, 5 stopped."
@@ -72,7 +72,10 @@ SHADOW_DENIALS = Counter(
     "gate_shadow_denials_total", "Checks of Apps in shadow mode that were allowed and would be denied.", ["reason"]
 )
 SHADOW_APPS = Gauge(
-    "gate_shadow_apps", "Apps in shadow mode: nothing of theirs is enforced.", multiprocess_mode="livemax"
+    "gate_shadow_apps",
+    "Apps in shadow mode, by environment: nothing of theirs is enforced.",
+    ["environment"],
+    multiprocess_mode="livemax",
 )
 ROLE_RESTARTS = Counter("gate_role_restarts_total", "Processes of the service that died and were restarted.", ["role"])
 WRITE_APPLIED = Counter("gate_write_applied_total", "Gating writes, by how far they got in time.", ["applied"])
@@ -84,7 +87,7 @@ LOST_FACTS = Gauge(
     "Facts that Redis lost, by the lists in this node's data directory.",
     multiprocess_mode="livemostrecent",
 )
-WRITE_ACK_MS = Histogram("gate_write_ack_ms", "Wait for the nodes to apply a write.", buckets=_ACK_BUCKETS_MS)
+WRITE_ACK_SECONDS = Histogram("gate_write_ack_seconds", "Wait for the nodes to apply a write.", buckets=_ACK_BUCKETS_S)
 WEBSOCKETS = Gauge("gate_websockets", "Open WebSockets of clients.", multiprocess_mode="livesum")
 WEBSOCKETS_CLOSED = Counter("gate_websockets_closed_total", "WebSockets that ended, by why.", ["reason"])
 WEBSOCKET_MESSAGES = Counter("gate_websocket_messages_total", "Answers on WebSockets, by type.", ["type"])
@@ -98,8 +101,8 @@ PRESENCE_CHANGES = Counter(
 )
 PRESENCE_SWEPT = Counter("gate_presence_swept_total", "Leases and sessions ended, departures announced.", ["what"])
 SESSIONS_KICKED = Counter("gate_sessions_kicked_total", "Sessions closed for what the Changelog says.", ["reason"])
-KICK_LAG_MS = Histogram(
-    "gate_kick_lag_ms", "From a Change to the end of the Sessions that it closed.", buckets=_KICK_BUCKETS_MS
+KICK_LAG_SECONDS = Histogram(
+    "gate_kick_lag_seconds", "From a Change to the end of the Sessions that it closed.", buckets=_KICK_BUCKETS_S
 )
 OLDEST_BEAT = Gauge(
     "gate_lease_oldest_beat_ratio",
@@ -110,13 +113,28 @@ GATEWAYS = Gauge("gate_gateways", "Gateways whose lease holds, by App.", ["app"]
 SESSIONS = Gauge(
     "gate_sessions", "Live Sessions, by App and platform.", ["app", "platform"], multiprocess_mode="livemax"
 )
-CLOCK_OFFSET_MS = Gauge(
-    "gate_clock_offset_ms", "This node's wall clock less Redis's.", multiprocess_mode="livemostrecent"
+CLOCK_OFFSET_SECONDS = Gauge(
+    "gate_clock_offset_seconds", "This node's wall clock less Redis's.", multiprocess_mode="livemostrecent"
 )
-CLOCK_SPREAD_MS = Gauge(
-    "gate_clock_spread_ms",
+CLOCK_SPREAD_SECONDS = Gauge(
+    "gate_clock_spread_seconds",
     "How far the two clocks are apart that differ most, of Redis's and those of all nodes.",
     multiprocess_mode="livemostrecent",
+)
+# Gauges in milliseconds of 0.7: exported for one version more, for dashboards and alerts that ask for them.
+CLOCK_OFFSET_MS = Gauge("gate_clock_offset_ms", "Old: gate_clock_offset_seconds.", multiprocess_mode="livemostrecent")
+CLOCK_SPREAD_MS = Gauge("gate_clock_spread_ms", "Old: gate_clock_spread_seconds.", multiprocess_mode="livemostrecent")
+REDIS_MEMORY_USED = Gauge(
+    "gate_redis_memory_used_bytes",
+    "Memory that Redis uses for its data; of a Cluster that of the fullest master.",
+    ["of"],
+    multiprocess_mode="livemax",
+)
+REDIS_MEMORY_MAX = Gauge(
+    "gate_redis_memory_max_bytes", "The maxmemory of the same server; 0 for none.", ["of"], multiprocess_mode="livemax"
+)
+REDIS_EVICTED_KEYS = Gauge(
+    "gate_redis_evicted_keys", "Keys that Redis evicted since it started.", ["of"], multiprocess_mode="livemax"
 )
 TLS_NOT_AFTER = Gauge(
     "gate_tls_certificate_not_after_seconds",
@@ -181,22 +199,30 @@ class StatusCollector(Collector):
         yield GaugeMetricFamily(
             "gate_replica_ready", "Whether the Replica has caught up once.", value=float(figures.ready)
         )
-        yield GaugeMetricFamily("gate_replica_stale_ms", "Age of the facts; 0 while fresh.", value=figures.stale_ms)
+        yield GaugeMetricFamily(
+            "gate_replica_stale_seconds", "Age of the facts; 0 while fresh.", value=figures.stale_ms / 1_000
+        )
+        yield GaugeMetricFamily("gate_replica_stale_ms", "Old: gate_replica_stale_seconds.", value=figures.stale_ms)
         yield GaugeMetricFamily("gate_replica_lag_changes", "Changes known of but not applied.", value=figures.lag)
         yield CounterMetricFamily("gate_replica_reloads", "Snapshots loaded.", value=figures.reloads)
         yield CounterMetricFamily("gate_replica_damages", "Damaged files that were left.", value=figures.damages)
         yield CounterMetricFamily("gate_replica_applied", "Changes applied.", value=figures.applied)
 
 
-def render_metrics(status_page: StatusSource = lambda: None, roles: Callable[[], Mapping[str, bool]] = dict) -> bytes:
-    """Return the page for a scrape. `roles` returns whether each role answers."""
+def render_metrics(
+    status_page: StatusSource = lambda: None,
+    roles: Callable[[], Mapping[str, bool]] = dict,
+    more: Sequence[Collector] = (),
+) -> bytes:
+    """Return the page for a scrape. `roles` returns whether each role answers; `more` is collected as well."""
     if DIRECTORY_VARIABLE not in os.environ:
         from prometheus_client import REGISTRY
 
         return bytes(generate_latest(REGISTRY))
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    registry.register(StatusCollector(status_page, roles))
+    for collector in (StatusCollector(status_page, roles), *more):
+        registry.register(collector)
     reading = os.open(os.environ[DIRECTORY_VARIABLE], os.O_RDONLY)
     try:
         # The lock keeps the supervisor from merging the counts of dead processes while they are added up.

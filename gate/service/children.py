@@ -67,6 +67,7 @@ class RoleChild(Child):
         except BaseException:
             ours.close()  # a role that was started all the same ends with it
             raise
+        self._heartbeats.set_pid(self._role_config.slot, process.pid)
         self._channel = ours
         return process
 
@@ -100,6 +101,7 @@ class RoleChild(Child):
     def on_death(self) -> None:
         """Off the board, and its connections off the count."""
         self._heartbeats.set_ready(self._role_config.slot, False)
+        self._heartbeats.set_pid(self._role_config.slot, 0)
         if self.pid is not None:
             forget_gauges_of(self.pid, self._metrics)
             self._fold(self.pid)
@@ -152,12 +154,14 @@ class RedisChild(Child):
 
     async def launch(self) -> asyncio.subprocess.Process:
         """Start it through the launcher."""
-        return await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             *embedded.command(self._program, self._directory, self.socket),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=sys.stderr,
             process_group=0,
         )
+        self._heartbeats.set_pid(self._slot, process.pid)
+        return process
 
     async def attend(self, process: asyncio.subprocess.Process) -> None:
         """Ping it, closely until it answers (it may have to load its data first), then twice a second."""
@@ -174,6 +178,7 @@ class RedisChild(Child):
     def on_death(self) -> None:
         """Off the board."""
         self._heartbeats.set_ready(self._slot, False)
+        self._heartbeats.set_pid(self._slot, 0)
         self._heartbeats.note(self._slot, f"it ended: {self.death_note()}")
 
     def death_note(self) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from gate.metrics import CLOCK_OFFSET_MS, CLOCK_SPREAD_MS
+from gate.metrics import CLOCK_OFFSET_MS, CLOCK_OFFSET_SECONDS, CLOCK_SPREAD_MS, CLOCK_SPREAD_SECONDS
 from gate.store.client import Client
 from gate.store.clocks import MOST_APART_MS, WARN_APART_MS, ClockLook, Clocks, look_at_clocks
 
@@ -41,6 +41,8 @@ class ClockWatch:
         """Look once. Raises `StoreUnavailable`."""
         look = await look_at_clocks(self._client)
         self._clocks.note(look)
+        CLOCK_OFFSET_SECONDS.set(look.own_offset_ms / 1_000)
+        CLOCK_SPREAD_SECONDS.set(look.spread_ms / 1_000)
         CLOCK_OFFSET_MS.set(look.own_offset_ms)
         CLOCK_SPREAD_MS.set(look.spread_ms)
         apart = {

@@ -2,8 +2,9 @@
 
 A process that hangs still exists, so existing is no proof; a heartbeat is. The supervisor lays the page out before any role
 runs; each role beats its own slot twice a second, and the supervisor one of its own; HTTP reads all of them for /readyz and
-/metrics. A slot has room for a note: what its process waits for. Each field is one aligned 8-byte word with a single writer; a
-note may be read while it is replaced, and then reads garbled once. Moments are monotonic, one clock for all processes.
+/metrics. A slot has room for the process id, which the supervisor writes, and for a note: what its process waits for. Each
+field is one aligned 8-byte word with a single writer; a note may be read while it is replaced, and then reads garbled once.
+Moments are monotonic, one clock for all processes.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ SUPERVISOR = "supervisor"
 
 _NAME_BYTES = 32
 _SLOT_WORDS = 64
-_BEAT, _READY, _NOTE_BYTES = 4, 5, 6
-_NOTE_AT = 7 * 8
+_BEAT, _READY, _NOTE_BYTES, _PID = 4, 5, 6, 7
+_NOTE_AT = 8 * 8
 MAX_NOTE_BYTES = _SLOT_WORDS * 8 - _NOTE_AT
 
 
@@ -51,6 +52,15 @@ class Heartbeats:
         """Say that the process of this slot does its work, or (its supervisor) that it died."""
         self._words[slot * _SLOT_WORDS + _READY] = int(ready)
 
+    def set_pid(self, slot: int, pid: int) -> None:
+        """Say which process has this slot; 0 for none."""
+        self._words[slot * _SLOT_WORDS + _PID] = pid
+
+    def pids(self) -> dict[str, int]:
+        """The process id of each process that runs, by name."""
+        found = {self._name(slot): self._words[slot * _SLOT_WORDS + _PID] for slot in self._slots()}
+        return {name: pid for name, pid in found.items() if pid}
+
     def note(self, slot: int, text: str) -> None:
         """Say what the process of this slot waits for; "" once it waits for nothing."""
         packed = text.encode()[:MAX_NOTE_BYTES]
@@ -61,9 +71,7 @@ class Heartbeats:
 
     def answering(self, now_monotonic_ms: int) -> dict[str, bool]:
         """Of each process by name, whether it is ready and was heard of lately."""
-        return {
-            self._name(slot): self._answers(slot, now_monotonic_ms) for slot in range(len(self._words) // _SLOT_WORDS)
-        }
+        return {self._name(slot): self._answers(slot, now_monotonic_ms) for slot in self._slots()}
 
     def silent(self, now_monotonic_ms: int) -> list[str]:
         """The names of those that do not answer."""
@@ -71,14 +79,16 @@ class Heartbeats:
 
     def explained(self, name: str) -> str:
         """The name, and what its process waits for if it says so."""
-        text = self._note_of(next(slot for slot in range(len(self._words) // _SLOT_WORDS) if self._name(slot) == name))
+        text = self._note_of(next(slot for slot in self._slots() if self._name(slot) == name))
         return f"{name}: {text}" if text else name
 
     def warnings(self, now_monotonic_ms: int) -> list[str]:
         """What processes that answer note all the same; what several of them note alike is listed once."""
-        slots = range(len(self._words) // _SLOT_WORDS)
-        notes = (self._note_of(slot) for slot in slots if self._answers(slot, now_monotonic_ms))
+        notes = (self._note_of(slot) for slot in self._slots() if self._answers(slot, now_monotonic_ms))
         return list(dict.fromkeys(filter(None, notes)))
+
+    def _slots(self) -> range:
+        return range(len(self._words) // _SLOT_WORDS)
 
     def _note_of(self, slot: int) -> str:
         start = slot * _SLOT_WORDS * 8 + _NOTE_AT

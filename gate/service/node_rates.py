@@ -18,7 +18,7 @@ from gate.store.node_reports import MAX_SAMPLES, SAMPLE_EVERY_MS, NodeSample
 
 RATE_OVER_S = 5.0
 CHECKS, CHECK_TIME, APPLIED, ACK, HTTP = (
-    "gate_checks_total", "gate_check_seconds", "gate_write_applied_total", "gate_write_ack_ms", "gate_http_request_seconds",
+    "gate_checks_total", "gate_check_seconds", "gate_write_applied_total", "gate_write_ack_seconds", "gate_http_request_seconds",
 )  # fmt: skip
 """As `gate.metrics` names them; not imported from there, since a replicator needs nothing else of it."""
 _METRICS = (CHECKS.removesuffix("_total"), CHECK_TIME, APPLIED.removesuffix("_total"), ACK, HTTP)
@@ -85,7 +85,7 @@ def rates_between(before: Counts, now: Counts) -> Rates:
         verdicts_per_s=verdicts,
         check_us=mean(CHECK_TIME, 1_000_000),
         writes_per_s=of(APPLIED) / seconds,
-        write_ack_ms=mean(ACK, 1),
+        write_ack_ms=mean(ACK, 1_000),
         http_per_s=of(f"{HTTP}_bucket") / seconds,
         http_ms=mean(HTTP, 1_000),
     )

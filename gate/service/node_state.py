@@ -22,6 +22,7 @@ class NodeState:
 
     def __init__(self, roles: Heartbeats, replica: Path, *, were_all_here: bool = False) -> None:
         self._roles = roles
+        self._data = replica.parent
         self._path = replica / BOARD_FILE
         self._board: StatusPage | None = None
         self._were_all_here = were_all_here
@@ -57,6 +58,8 @@ class NodeState:
     def metrics(self, before: Callable[[], None] = lambda: None) -> bytes:
         """The page for a scrape, of all processes of the service; `before` passes on what this one has counted."""
         from gate.metrics import render_metrics  # late: the supervisor starts everything else first
+        from gate.service.node_metrics import NodeCollector
 
         before()
-        return render_metrics(self.figures, lambda: self._roles.answering(monotonic_ms()))
+        node = NodeCollector(self._roles.pids, self._data)
+        return render_metrics(self.figures, lambda: self._roles.answering(monotonic_ms()), [node])

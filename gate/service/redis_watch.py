@@ -16,8 +16,9 @@ from collections.abc import Callable
 import structlog
 
 from gate.errors import StoreUnavailable
+from gate.metrics import REDIS_EVICTED_KEYS, REDIS_MEMORY_MAX, REDIS_MEMORY_USED
 from gate.store.client import Client
-from gate.store.eviction import eviction_policy, shown_eviction
+from gate.store.eviction import ServerMemory, read_memory, shown_eviction
 from gate.store.rights import Needs, missing_rights, shown_missing
 
 LOOK_EVERY_S = 1.0
@@ -28,10 +29,14 @@ _log = structlog.get_logger()
 
 
 class RedisWatch:
-    """Call `look` about once a second, or `run` it. `note` receives what is wrong, for people; "" where nothing is."""
+    """Call `look` about once a second, or `run` it. `note` receives what is wrong, for people; "" where nothing is.
 
-    def __init__(self, name: str, client: Client, needs: Needs, note: Callable[[str], object]) -> None:
+    `of` is the label of its metrics: facts or presence.
+    """
+
+    def __init__(self, name: str, of: str, client: Client, needs: Needs, note: Callable[[str], object]) -> None:
         self._name = name
+        self._of = of
         self._client = client
         self._needs = needs
         self._note = note
@@ -50,8 +55,10 @@ class RedisWatch:
         """Look once."""
         self._looks += 1
         try:
-            policy = await eviction_policy(self._client)
-            self._see("eviction", shown_eviction(self._client, policy) if policy else "", "evicts nothing again")
+            memory = await read_memory(self._client)
+            self._export(memory)
+            evicts = shown_eviction(self._client, memory.policy) if memory.policy else ""
+            self._see("eviction", evicts, "evicts nothing again")
             self._see_server()
             if self._looks % FULL_LOOK_EVERY == 1:
                 await self._look_closely()
@@ -64,6 +71,11 @@ class RedisWatch:
     async def _look_closely(self) -> None:
         missing = await missing_rights(self._client, self._needs)
         self._see("rights", shown_missing(self._client, missing) if missing else "", "has every right again")
+
+    def _export(self, memory: ServerMemory) -> None:
+        REDIS_MEMORY_USED.labels(self._of).set(memory.used_bytes)
+        REDIS_MEMORY_MAX.labels(self._of).set(memory.max_bytes)
+        REDIS_EVICTED_KEYS.labels(self._of).set(memory.evicted_keys)
 
     def _see_away(self, problem: str) -> None:
         if problem != self._away:

@@ -119,6 +119,7 @@ class _Children:
         self._names = [name for role in config.role for name in _names_of(role, config)]
         self._slots = count()
         self.heartbeats = Heartbeats.create(layout.heartbeats, [*self._names, SUPERVISOR])
+        self.heartbeats.set_pid(len(self._names), os.getpid())
         self.state = NodeState(self.heartbeats, layout.replica)
         self.watch = Watch()
         self._shared_fd = _shared_memory(config)

@@ -51,7 +51,7 @@ def expect_warned_of(service: GateService, gate: Command) -> None:
     with urllib.request.urlopen(f"{service.http}/metrics") as answer:
         metrics = answer.read().decode()
     assert 'gate_shadow_denials_total{reason="blacklisted"} 4.0' in metrics
-    assert "gate_shadow_apps 1.0" in metrics
+    assert 'gate_shadow_apps{environment="development"} 1.0' in metrics
     doctor = gate("doctor", status=None).out
     assert "shadow mode: every check is answered allowed" in doctor and str(gate.app) in doctor
 

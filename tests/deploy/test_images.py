@@ -11,7 +11,13 @@ from scripts.pin_images import PLACEHOLDER, PinFailed, files, pin, references, u
 from tests.deploy.files import DEPLOY
 
 FIRST, SECOND = (f"sha256:{digit * 64}" for digit in "12")
-IMAGES = {"python:3.13-slim", "valkey/valkey:9", "prom/prometheus:v3.5.0", "grafana/grafana:12.1.0"}
+IMAGES = {
+    "python:3.13-slim",
+    "valkey/valkey:9",
+    "prom/prometheus:v3.5.0",
+    "prom/alertmanager:v0.28.1",
+    "grafana/grafana:12.1.0",
+}
 ANSWER = '#!/bin/sh\ncase "$*" in *{known}*) echo {digest} ;; *) echo "manifest unknown" >&2; exit 1 ;; esac\n'
 
 

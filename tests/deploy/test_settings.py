@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from gate.config import OPTIONS, REDIS_FILES, read_config
 from gate.metrics import StatusCollector
 from gate.replica.status_page import State, StatusView
 from gate.service.heartbeats import BEAT_EVERY_S
+from gate.service.node_metrics import NodeCollector
 from tests.deploy.files import (
     DEPLOY,
     REPOSITORY,
@@ -122,6 +124,8 @@ def test_monitoring_scrapes_the_service_and_shows_the_dashboard() -> None:
     port = compose_settings()["GATE_HTTP"].rpartition(":")[2]
     assert target == f"gate:{port}"
     alone["scrape_configs"][0]["static_configs"][0]["targets"] = [target]
+    [[manager]] = [one["targets"] for one in composed.pop("alerting")["alertmanagers"][0]["static_configs"]]
+    assert manager.partition(":")[0] in services, "Prometheus sends alerts to the Alertmanager next to it"
     assert alone == composed
     prometheus, grafana = services["prometheus"], services["grafana"]
     assert f"--config.file=/etc/prometheus/{'compose-prometheus.yaml'}" in prometheus["command"]
@@ -142,7 +146,8 @@ def test_a_crash_leaves_no_core_file() -> None:
 
 def exported() -> set[str]:
     """Every name of a sample's family, as a query writes it."""
-    families = [*REGISTRY.collect(), *StatusCollector(lambda: ZEROS, lambda: {"http": True}).collect()]
+    of_node = NodeCollector(lambda: {"http": os.getpid()}, REPOSITORY).collect()
+    families = [*REGISTRY.collect(), *StatusCollector(lambda: ZEROS, lambda: {"http": True}).collect(), *of_node]
     names = set()
     for family in families:
         suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}.get(family.type, [""])

@@ -87,9 +87,9 @@ def test_a_node_whose_clock_is_wrong_deletes_nothing(
         assert re.fullmatch(r"clock of [0-9a-z-]+: \d+\.\d s ahead of Redis's", body["warnings"][0])
     (warning,) = wrong.logged("this node's clock differs from Redis's")
     assert abs(warning["ahead_ms"] - ahead_s * 1_000) < 1_000 and not warning["sweeps"]
-    assert abs(wrong.metric("gate_clock_offset_ms") - ahead_s * 1_000) < 1_000
-    assert abs(right.metric("gate_clock_offset_ms")) < 1_000
-    assert abs(right.metric("gate_clock_spread_ms") - abs(ahead_s) * 1_000) < 1_000
+    assert abs(wrong.metric("gate_clock_offset_seconds") - ahead_s) < 1
+    assert abs(right.metric("gate_clock_offset_seconds")) < 1
+    assert abs(right.metric("gate_clock_spread_seconds") - abs(ahead_s)) < 1
 
 
 def test_steps_of_redis_clock_delete_nothing(

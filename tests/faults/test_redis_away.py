@@ -71,7 +71,7 @@ def test_redis(site: Site, name: str) -> None:
             first = node.refusal_of("first")
             assert first.body.get("outcome") == "unknown" or not must_be_unknown, first
             node.wait_stale()
-            assert node.metric("gate_replica_stale_ms") > 0
+            assert node.metric("gate_replica_stale_seconds") > 0
         node.wait_whole()
     assert node.http.ban("first").applied == "all"
     node.asserts({**expected, ("first", "anyone"): "sender-banned"})

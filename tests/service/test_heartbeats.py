@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gate.service.heartbeats import SILENT_AFTER_MS, Heartbeats
+from gate.service.heartbeats import MAX_NOTE_BYTES, SILENT_AFTER_MS, Heartbeats
 
 
 def test_a_new_page_names_everybody_as_silent(tmp_path: Path) -> None:
@@ -53,3 +53,13 @@ def test_a_note_of_a_process_that_answers_is_a_warning(tmp_path: Path) -> None:
     assert heartbeats.warnings(10_000) == ["clock of n1: 2.0 s ahead of Redis's"]
     heartbeats.note(1, "")
     assert heartbeats.warnings(10_000) == []
+
+
+def test_the_process_of_a_slot_is_named_until_it_has_none(tmp_path: Path) -> None:
+    heartbeats = Heartbeats.create(tmp_path / "roles", ["redis", "http"])
+    heartbeats.note(1, "x" * MAX_NOTE_BYTES)
+    heartbeats.set_pid(1, 4711)
+    assert Heartbeats(tmp_path / "roles").pids() == {"http": 4711}
+    assert heartbeats.explained("http") == "http: " + "x" * MAX_NOTE_BYTES
+    heartbeats.set_pid(1, 0)
+    assert heartbeats.pids() == {}

@@ -68,7 +68,7 @@ def test_a_thousand_dead_processes_leave_one_file_of_each_kind(tmp_path: Path) -
     assert perf_counter() - began_s < 10
     assert 'gate_checks_total{verdict="allowed"} 3006.0' in page
     assert "gate_resp_connections 4.0" in page
-    assert page.count("gate_write_ack_ms_count") == 1
+    assert page.count("gate_write_ack_seconds_count") == 1
     assert len(list(tmp_path.iterdir())) <= 3 * len(made) + 2, "of three that were not moved, and of the dead"
 
 
@@ -98,7 +98,8 @@ def test_the_page_shows_the_status_page_and_the_roles(tmp_path: Path) -> None:
         'gate_role_up{role="http"} 1.0',
         "gate_replica_state 3.0",
         "gate_replica_ready 1.0",
-        "gate_replica_stale_ms 1234.0",
+        "gate_replica_stale_seconds 1.234",
+        "gate_replica_stale_ms 1234.0",  # the old name, for one version more
         "gate_replica_lag_changes 7.0",
         "gate_replica_reloads_total 5.0",
         "gate_replica_applied_total 99.0",
@@ -108,7 +109,7 @@ def test_the_page_shows_the_status_page_and_the_roles(tmp_path: Path) -> None:
 def test_without_a_replica_the_page_is_still_there(tmp_path: Path) -> None:
     _, page = run(RENDER_EMPTY, tmp_path)
     assert "gate_replica_state" not in page
-    assert "# TYPE gate_write_ack_ms histogram" in page
+    assert "# TYPE gate_write_ack_seconds histogram" in page
 
 
 def test_times_that_are_added_up_fall_into_the_buckets_that_observe_takes(tmp_path: Path) -> None:

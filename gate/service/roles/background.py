@@ -11,16 +11,17 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import structlog
 
 from gate.clock import monotonic_ms, wall_ms
+from gate.core.model import Environment
 from gate.errors import ReplicaError, StoreUnavailable
 from gate.metrics import (
     FACTS_ENDED,
     GATEWAYS,
-    KICK_LAG_MS,
+    KICK_LAG_SECONDS,
     LOST_FACTS,
     OLDEST_BEAT,
     PRESENCE_CHANGES,
@@ -105,7 +106,7 @@ async def _keep_presence(context: RoleContext, store: Store) -> None:
         store.users,
         presence,
         lambda why, many: SESSIONS_KICKED.labels(why).inc(many),
-        KICK_LAG_MS.observe,
+        lambda lag_ms: KICK_LAG_SECONDS.observe(lag_ms / 1_000),
     )
     try:
         async with asyncio.TaskGroup() as all_of_it:
@@ -117,7 +118,9 @@ async def _keep_presence(context: RoleContext, store: Store) -> None:
             all_of_it.create_task(_put_settings_back(context, store, presence))
             if context.config.presence_redis:
                 note = partial(context.note, topic="presence-redis")
-                all_of_it.create_task(RedisWatch("the Redis of Presence", presence.client, PRESENCE, note).run())
+                all_of_it.create_task(
+                    RedisWatch("the Redis of Presence", "presence", presence.client, PRESENCE, note).run()
+                )
     finally:
         await presence.client.aclose()
 
@@ -179,7 +182,7 @@ def _chores(store: Store, deliverer: Deliverer, context: RoleContext) -> list[Ch
         ClockWatch(store.client, context.role_config.node_id, partial(context.note, topic="clocks")),
     )
     needs = FACTS if context.config.presence_redis else ALL
-    watch = RedisWatch("Redis", store.client, needs, partial(context.note, topic="redis"))
+    watch = RedisWatch("Redis", "facts", store.client, needs, partial(context.note, topic="redis"))
     return [
         Chore("clocks", 1.0, clocks.look),
         Chore("redis", LOOK_EVERY_S, watch.look),
@@ -227,8 +230,10 @@ async def _count_lost(replica: Path) -> None:
 
 async def _look_at_shadow(store: Store, note: Callable[[str], None]) -> None:
     """Shadow mode enforces nothing, so every node warns of Apps that are in it."""
-    many = sum(app.shadow for app in await store.apps.list())
-    SHADOW_APPS.set(many)
+    shadowed = [app.environment for app in await store.apps.list() if app.shadow]
+    for environment in get_args(Environment):
+        SHADOW_APPS.labels(environment).set(shadowed.count(environment))
+    many = len(shadowed)
     are = "1 App is" if many == 1 else f"{many} Apps are"
     note(f"{are} in shadow mode: checks are answered allowed, not enforced (gate doctor names them)" if many else "")
 

@@ -37,7 +37,7 @@ from gate.metrics import (
     WEBSOCKET_MESSAGES,
     WEBSOCKETS,
     WEBSOCKETS_CLOSED,
-    WRITE_ACK_MS,
+    WRITE_ACK_SECONDS,
     WRITE_APPLIED,
     WRITE_DURABILITY_LATE,
     add_times,
@@ -250,7 +250,7 @@ class _Times:
 
 def _count_applied(applied: str, waited_ms: float) -> None:
     WRITE_APPLIED.labels(applied).inc()
-    WRITE_ACK_MS.observe(waited_ms)
+    WRITE_ACK_SECONDS.observe(waited_ms / 1_000)
 
 
 class LateWrites:
