@@ -187,7 +187,7 @@ _TABLE = (
     Option("operator_groups", "GROUP=ROLE,...", "Roles of these groups, for people without an account.", None,
            group_roles_of),
     Option("log_level", "WORD", "debug, info, warning or error.", "info", one_of(get_args(LogLevel))),
-    Option("log_format", "WORD", "text or json.", "text", one_of(get_args(LogFormat))),
+    Option("log_format", "WORD", "auto, text, logfmt or json.", "auto", one_of(get_args(LogFormat))),
     Option("log_checks", "SHARE", "The share of HTTP checks that is logged, 0 to 1.", "0", share_of),
 )  # fmt: skip
 OPTIONS: dict[str, Option] = {option.name: option for option in _TABLE}

@@ -1,4 +1,4 @@
-"""Logs: one line an event, to stderr, as text for people or JSON for machines, and never a secret.
+"""Logs: one line an event, to stderr, as text for people, logfmt or JSON for machines, and never a secret.
 
 Two guards stand before every line: a field whose name says secret, token, password or signature is blotted out, and a
 password inside a URL is blotted out wherever it occurs. Called once by each process at its start.
@@ -15,7 +15,10 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
+
+from gate.core.shown import shown_text
+from gate.option_values import LogFormat
 
 # structlog imports rich for a renderer that is not used here; without it each process starts 60 ms sooner.
 if "rich" not in sys.modules:
@@ -53,10 +56,15 @@ def scrub(event: MutableMapping[str, Any]) -> None:
             event[name] = without_secrets(value)
 
 
-def configure_logs(level: str, form: Literal["text", "json"], role: str) -> None:
-    """Set up structlog and the standard library's logging (libraries use it) for this process."""
+def configure_logs(level: str, form: LogFormat, role: str) -> None:
+    """Set up structlog and the standard library's logging (libraries use it) for this process.
+
+    `auto` is text on a terminal, and logfmt where a program reads the lines.
+    """
+    if form == "auto":
+        form = "text" if sys.stderr.isatty() else "logfmt"
     structlog.configure(
-        processors=[partial(_line, role, _text if form == "text" else _json)],
+        processors=[partial(_line, role, {"text": _text, "logfmt": _logfmt, "json": _json}[form])],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         logger_factory=lambda *_: _Stderr(),  # it gets the name of the logger
         cache_logger_on_first_use=True,
@@ -80,6 +88,21 @@ def _line(
 
 def _text(fields: dict[str, Any]) -> str:
     return " ".join([f"{name}={value!r}" for name, value in fields.items()])
+
+
+def _logfmt(fields: dict[str, Any]) -> str:
+    return " ".join([f"{name}={_logfmt_value(value)}" for name, value in fields.items()])
+
+
+def _logfmt_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    # Logfmt has no form for a line end: one in a text, or an escape sequence of a terminal, would forge a line.
+    text = shown_text(str(value))
+    if " " in text or "=" in text or '"' in text or not text:
+        escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    return text
 
 
 _json: Callable[[dict[str, Any]], str] = json.JSONEncoder(ensure_ascii=False, default=repr).encode

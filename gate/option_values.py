@@ -23,7 +23,7 @@ Role = Literal["redis", "replicator", "worker", "http", "background"]
 OnStale = Literal["serve", "refuse"]
 DurabilityLevel = Literal["local", "fsync", "replica"]
 LogLevel = Literal["debug", "info", "warning", "error"]
-LogFormat = Literal["text", "json"]
+LogFormat = Literal["auto", "text", "logfmt", "json"]
 
 ROLES: tuple[Role, ...] = get_args(Role)
 DEFAULT_DATA = "./gate-data"

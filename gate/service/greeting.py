@@ -7,16 +7,20 @@ The ready line comes first on stdout at every start, so that a script need not k
 from __future__ import annotations
 
 import os
+import platform
 import socket
 from contextlib import suppress
 
 from gate import __version__
-from gate.config import ServeConfig
+from gate.config import OPTIONS, ServeConfig
 from gate.core.shown import shown_text
 from gate.listening import near
 from gate.option_values import Endpoint
+from gate.sealing import open_to_others
 from gate.service.credentials import Credentials, read_credentials
 from gate.service.directory_layout import DirectoryLayout
+from gate.service.effective_options import EffectiveOptions
+from gate.service.limits import FEW_FILES, most_clients
 from gate.service.ports import Ports
 
 
@@ -25,7 +29,7 @@ def greet(config: ServeConfig, layout: DirectoryLayout, ports: Ports, is_first_s
     credentials = read_credentials(layout.credentials)
     line = ready_line(ports, credentials)
     print(line, flush=True)
-    if is_first_start and config.log_format == "text":  # else a program reads both streams
+    if is_first_start and config.log_format in ("auto", "text"):  # else a program reads both streams
         http, admin = (held and held.endpoint for held in (ports.http, ports.admin))
         print(first_words(config, layout, http, credentials, admin), flush=True)
     notify_systemd("READY=1", f"STATUS={line}")
@@ -59,6 +63,42 @@ def ready_line(ports: Ports, credentials: Credentials | None) -> str:
     parts = {"http": http, "resp": resp, "app": credentials and credentials.app_key}
     parts |= {"admin": admin, "resp-tls": resp_tls, "http-tls": http_tls}
     return " ".join(["gate ready", *(f"{name}={value}" for name, value in parts.items() if value)])
+
+
+def begin_log(config: ServeConfig, files: int) -> None:
+    """Set up the supervisor's log, and warn of what its options and limits make risky. `files`: how many may be open."""
+    from structlog import get_logger
+
+    from gate.logs import configure_logs
+
+    configure_logs(config.log_level, config.log_format, "supervisor")
+    if 0 <= files < FEW_FILES:
+        get_logger().warning("few files may be open", files=files, clients_a_worker=most_clients(files))
+    if config.secret_key_file is not None and open_to_others(config.secret_key_file):
+        get_logger().warning("the file of secret keys can be read by others", file=config.secret_key_file)
+
+
+def log_start(config: ServeConfig, options: EffectiveOptions) -> None:
+    """Name the version, the Redis without its password, and the options that are not at their default."""
+    from structlog import get_logger  # late, as below
+
+    from gate.store.address import parse_address
+
+    given = (f"{OPTIONS[name].flag}={value}" for name, (value, origin) in options.items() if origin != "default")
+    get_logger().info(
+        "gate started",
+        version=__version__,
+        python=platform.python_version(),
+        redis=parse_address(config.redis).shown if config.redis else "embedded",
+        options=" ".join(given),
+    )
+
+
+def log_stop(event: str, **fields: object) -> None:
+    """Report a step of the stop."""
+    from structlog import get_logger  # late, as below
+
+    get_logger().info(event, version=__version__, **fields)
 
 
 def log_checks() -> None:

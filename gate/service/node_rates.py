@@ -18,8 +18,12 @@ from gate.store.node_reports import MAX_SAMPLES, SAMPLE_EVERY_MS, NodeSample
 
 RATE_OVER_S = 5.0
 CHECKS, CHECK_TIME, APPLIED, ACK, HTTP = (
-    "gate_checks_total", "gate_check_seconds", "gate_write_applied_total", "gate_write_ack_seconds", "gate_http_request_seconds",
-)  # fmt: skip
+    "gate_checks_total",
+    "gate_check_seconds",
+    "gate_write_applied_total",
+    "gate_write_ack_seconds",
+    "gate_http_request_seconds",
+)
 """As `gate.metrics` names them; not imported from there, since a replicator needs nothing else of it."""
 _METRICS = (CHECKS.removesuffix("_total"), CHECK_TIME, APPLIED.removesuffix("_total"), ACK, HTTP)
 """As prometheus_client names them in its files: a counter without the end that its sample has."""

@@ -27,17 +27,17 @@ from gate.config import ServeConfig
 from gate.errors import CannotStart, ReplicaError
 from gate.option_values import Role
 from gate.replica.layout import current_facts
-from gate.sealing import open_to_others, use_key_file
+from gate.sealing import use_key_file
 from gate.service import embedded
 from gate.service.answering import until_accepted, until_ready
 from gate.service.child import Child, Watch
 from gate.service.children import RedisChild, RoleChild
 from gate.service.directory_layout import DirectoryLayout, lock_roles, node_id
 from gate.service.effective_options import EffectiveOptions
-from gate.service.greeting import greet, log_checks, notify_systemd, systemd_watches
+from gate.service.greeting import begin_log, greet, log_checks, log_start, log_stop, notify_systemd, systemd_watches
 from gate.service.health import HealthPort
 from gate.service.heartbeats import BEAT_EVERY_S, SUPERVISOR, Heartbeats
-from gate.service.limits import FEW_FILES, forbid_core_files, most_clients, processes_of, require_limits
+from gate.service.limits import forbid_core_files, processes_of, require_limits
 from gate.service.metrics_directory import DIRECTORY_VARIABLE, clear_counts, reserve_counts
 from gate.service.node_state import NodeState
 from gate.service.ports import HeldPort, Ports, hold_ports
@@ -79,7 +79,7 @@ def run(config: ServeConfig, options: EffectiveOptions) -> int:
 
     async def supervised() -> int:
         children = _Children(config, layout, ports)
-        return await Supervisor(config, layout, children, program, ports, files).run()
+        return await Supervisor(config, layout, children, program, ports, files, options).run()
 
     try:
         return asyncio.run(supervised())
@@ -203,18 +203,6 @@ def _shared_memory(config: ServeConfig) -> int | None:
     return make_shared_memory()
 
 
-def _configure_logs(config: ServeConfig, files: int) -> None:
-    from structlog import get_logger
-
-    from gate.logs import configure_logs
-
-    configure_logs(config.log_level, config.log_format, "supervisor")
-    if 0 <= files < FEW_FILES:
-        get_logger().warning("few files may be open", files=files, clients_a_worker=most_clients(files))
-    if config.secret_key_file is not None and open_to_others(config.secret_key_file):
-        get_logger().warning("the file of secret keys can be read by others", file=config.secret_key_file)
-
-
 def _count_restart(role: str) -> None:
     from gate.metrics import ROLE_RESTARTS
 
@@ -232,9 +220,11 @@ class Supervisor:
         program: Path | None,
         ports: Ports,
         files: int,
+        options: EffectiveOptions,
     ) -> None:
         self._config = config
         self._files = files
+        self._options = options
         self._layout = layout
         self._children = children.all(program)
         self._beat = children.beat
@@ -264,7 +254,7 @@ class Supervisor:
         beating = asyncio.create_task(self._keep_beating())
         try:
             await asyncio.sleep(0)  # every child is being started: now there is time for imports
-            _configure_logs(self._config, self._files)
+            begin_log(self._config, self._files)
             await self._run_until_stop()
         finally:
             await self._stop()
@@ -288,7 +278,7 @@ class Supervisor:
                 away.result()
             if ready.done() and not stop.done():
                 ready.result()
-                self._watch.has_started = True
+                self._begin()
                 away.cancel()  # from here on Redis away is the replicator's to report
                 embedded.log_redis(self._config)
                 greet(self._config, self._layout, self._ports, self._is_first_start)
@@ -298,6 +288,12 @@ class Supervisor:
             stop.cancel()
             ready.cancel()
             away.cancel()
+
+    def _begin(self) -> None:
+        """It serves: once in its life, with Redis or without."""
+        if not self._watch.has_started:
+            self._watch.has_started = True
+            log_start(self._config, self._options)
 
     async def _keep_beating(self) -> None:
         watched = systemd_watches()
@@ -323,7 +319,7 @@ class Supervisor:
     async def _say_away(self, waiting: Child) -> None:
         if self._watch.has_started:
             return
-        self._watch.has_started = True
+        self._begin()
         why = waiting.waits_for
         for endpoint in (serving := [held.endpoint for held in (self._resp, self._http) if held]):
             await until_accepted(endpoint)
@@ -383,6 +379,9 @@ class Supervisor:
         self._stop_requested.set()
         notify_systemd("STOPPING=1")
         loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        if self._watch.has_started:  # else the reason why it can't start is the only line
+            log_stop("gate stops")
         if self._health:
             self._health.stop()
         deadline_s = loop.time() + self._config.drain_timeout
@@ -395,3 +394,5 @@ class Supervisor:
             if isinstance(child, RedisChild):
                 with suppress(OSError):
                     child.forget_socket()
+        if self._watch.has_started:
+            log_stop("gate stopped", took_s=round(loop.time() - began_s, 3), forced=self._forced)

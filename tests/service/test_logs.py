@@ -47,7 +47,7 @@ def test_a_field_with_a_telling_name_is_never_shown(name: str) -> None:
     assert "hunter2" not in str(event)
 
 
-@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize("form", ["text", "logfmt", "json", "auto"])
 def test_an_event_is_one_line_on_stderr(form: str, capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs("info", form, "tester")  # type: ignore[arg-type]
     structlog.get_logger("gate.tests").info("it\nhappened", where="a\r\nb", url="redis://:hunter2@h")
@@ -57,6 +57,22 @@ def test_an_event_is_one_line_on_stderr(form: str, capsys: pytest.CaptureFixture
     assert len(captured.err.splitlines()) == 1
     assert "hunter2" not in captured.err
     assert "tester" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("on_terminal", "line"),
+    [
+        (False, r'event="it happened" n=2 ok=true why="a=\"b\" \\x1b[2J" who=ann'),
+        (True, "event='it happened' n=2 ok=True"),
+    ],
+)
+def test_a_program_gets_logfmt_and_a_terminal_gets_text(
+    on_terminal: bool, line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: on_terminal)
+    configure_logs("info", "auto", "tester")
+    structlog.get_logger().info("it happened", n=2, ok=True, why='a="b" \x1b[2J', who="ann")
+    assert line in capsys.readouterr().err
 
 
 def test_a_crash_is_one_line_as_well() -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from gate import __version__
 from harness.ports import free_port
 from harness.processes import family, is_alive
 from harness.servers import RedisServer
@@ -134,6 +135,23 @@ def test_no_secret_is_in_arguments_environment_or_logs(service: GateService) -> 
 def test_the_log_names_the_redis_in_use(service: GateService) -> None:
     lines = [json.loads(line) for line in service.output.splitlines() if not line.startswith("gate ready")]
     assert [line["redis"] for line in lines if line["event"] == "redis in use"] == ["embedded"]
+
+
+def test_the_log_has_start_and_stop_with_version_and_options(
+    start_service: Services, private_redis: RedisServer
+) -> None:
+    private_redis.client.config_set("requirepass", "hunter2")
+    url = private_redis.url.replace("//", "//:hunter2@", 1)
+    service = start_service.start("--log-format", "json", "--ack-timeout-ms", "900", redis_url=url)
+    service.stop()
+    lines = [json.loads(line) for line in service.output.splitlines() if not line.startswith("gate ready")]
+    started, stops, stopped = (line for line in lines if line["event"].startswith(("gate started", "gate stop")))
+    assert (
+        started["version"] == __version__ and "***" in started["redis"] and str(private_redis.port) in started["redis"]
+    )
+    assert "--ack-timeout-ms=900" in started["options"] and "--durability" not in started["options"]
+    assert (stops["event"], stopped["event"], stopped["forced"]) == ("gate stops", "gate stopped", False)
+    assert "hunter2" not in service.output
 
 
 def test_logs_are_json_lines_when_asked(service: GateService) -> None:
@@ -291,7 +309,7 @@ def test_a_password_of_redis_is_seen_nowhere(start_service: Services, tmp_path: 
         service = start_service.start(env={"GATE_REDIS": url, "GATE_LOG_LEVEL": "debug"})
         roles = [one for one in service.processes() if "gate.service.role" in one.command]
         assert len(roles) == 4
-        assert f"redis='redis://:***@127.0.0.1:{server.port}'" in service.output
+        assert f"redis=redis://:***@127.0.0.1:{server.port}" in service.output
         assert [one for one in service.processes() if "hunter2" in one.command] == []
         os.kill(wait_until(lambda: pid_of(service, "background"), 5, "the background worker"), signal.SIGKILL)
         server.kill()

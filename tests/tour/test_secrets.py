@@ -323,4 +323,4 @@ def everything_it_says_of_itself(tour: Tour, app: str) -> None:
     for log in [tour.service.output_path, *tour.service.data.rglob("*.log")]:
         tour.outputs.append((str(log), log.read_text(errors="replace")))
     assert "request" in tour.service.output
-    assert re.search(rf"'request' .*path='{CONNECT}' status=101", tour.service.output)  # the log has these requests
+    assert re.search(rf"event=request .*path={CONNECT} status=101", tour.service.output)  # the log has these requests
