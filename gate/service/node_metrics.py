@@ -24,7 +24,7 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _USER_TICKS, _SYSTEM_TICKS, _START_TICKS, _RESIDENT_PAGES = (field - 3 for field in (14, 15, 22, 24))
 
 
-class ProcessFigures(NamedTuple):
+class OneProcess(NamedTuple):
     """One process at the time of the scrape."""
 
     cpu_seconds: float
@@ -35,7 +35,7 @@ class ProcessFigures(NamedTuple):
     """None if the kernel does not disclose them."""
 
 
-def process_figures(pid: int, boot_seconds: int) -> ProcessFigures | None:
+def figures_of(pid: int, boot_seconds: int) -> OneProcess | None:
     """Read one process from /proc; None if it has ended. `boot_seconds` is `boot_time`."""
     try:
         fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
@@ -46,7 +46,7 @@ def process_figures(pid: int, boot_seconds: int) -> ProcessFigures | None:
         open_fds: int | None = len(os.listdir(PROC / str(pid) / "fd"))
     except OSError:
         open_fds = None
-    return ProcessFigures(
+    return OneProcess(
         cpu_seconds=ticks / _TICKS_A_SECOND,
         resident_bytes=int(fields[_RESIDENT_PAGES]) * _PAGE_BYTES,
         start_seconds=boot_seconds + int(fields[_START_TICKS]) / _TICKS_A_SECOND,
@@ -104,7 +104,7 @@ def _of_processes(pids: Mapping[str, int]) -> Iterator[Metric]:
     start = GaugeMetricFamily("process_start_time_seconds", "When it started, since 1970.", labels=["role"])
     fds = GaugeMetricFamily("process_open_fds", "Files and connections that it has open.", labels=["role"])
     for role, pid in pids.items():
-        if (figures := process_figures(pid, boot_seconds)) is None:
+        if (figures := figures_of(pid, boot_seconds)) is None:
             continue
         cpu.add_metric([role], figures.cpu_seconds)
         resident.add_metric([role], figures.resident_bytes)

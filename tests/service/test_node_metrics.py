@@ -11,7 +11,7 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from gate import __version__
-from gate.service.node_metrics import NodeCollector, boot_time, process_figures
+from gate.service.node_metrics import NodeCollector, boot_time, figures_of
 from harness.servers import RedisServer
 from harness.service import GateService, Services
 from harness.waiting import wait_until
@@ -34,7 +34,7 @@ def samples(service: GateService) -> dict[str, dict[str, float]]:
 
 
 def test_figures_of_a_process_are_those_of_the_kernel() -> None:
-    figures = process_figures(os.getpid(), boot_time())
+    figures = figures_of(os.getpid(), boot_time())
     assert figures is not None and figures.open_fds
     spent = os.times()
     assert abs(figures.cpu_seconds - spent.user - spent.system) < 0.5
@@ -45,7 +45,7 @@ def test_figures_of_a_process_are_those_of_the_kernel() -> None:
 def test_a_process_that_ended_is_left_out(tmp_path: Path) -> None:
     ended = subprocess.Popen(["true"])
     ended.wait()
-    assert process_figures(ended.pid, boot_time()) is None
+    assert figures_of(ended.pid, boot_time()) is None
     families = NodeCollector(lambda: {"worker-0": ended.pid, "http": os.getpid()}, tmp_path).collect()
     roles = {sample.labels["role"] for one in families for sample in one.samples if one.name.startswith("process_")}
     assert roles == {"http"}

@@ -80,7 +80,7 @@ def test_what_changes_about_the_redis_of_presence_is_logged(
     service = start_service.start("--presence-redis", private_redis.url, redis_url=redis_server.url)
     private_redis.client.config_set("maxmemory-policy", "allkeys-lru")
     service.wait_for_output("the Redis of Presence needs attention", NOTICED_WITHIN_S)
-    assert "may evict facts" in warnings(service)
+    wait_until(lambda: "may evict facts" in warnings(service), NOTICED_WITHIN_S, "the warning")
     private_redis.client.execute_command("ACL", "SETUSER", "default", "-hscan")
     wait_until(lambda: "lacks +hscan" in warnings(service), NOTICED_WITHIN_S, "the warning")
 
