@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("polib", reason="install requirements.lock again: polib reads the console's translations")
-
 from scripts import console_texts
 
 
