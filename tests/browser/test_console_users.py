@@ -180,7 +180,7 @@ async def test_a_search_goes_on_by_itself_until_it_is_over(site: Site, tabs: Tab
     )
     assert "data-goes-on" in page
     await tab.page.route("**/user?match=slow", lambda route: route.fulfill(body=page, content_type="text/html"))
-    async with tab.page.expect_response("**/user?match=zzz-none"):
+    async with tab.page.expect_response("**/user?match=zzz-none", timeout=30_000):
         await tab.page.goto(f"{site.app_url}/user?match=slow")
     await expect(tab.page.locator("#looked-at")).to_have_text("All Users were looked at.")
     assert await tab.page.locator("#found").get_attribute("data-goes-on") is None
