@@ -67,6 +67,7 @@ async def test_a_ban_is_asked_first_then_imposed_changed_and_lifted(place: Place
     await act(visitor, "unban", confirmed="yes", reason="a mistake")
     assert await place.world.word("ann", "bob") == "allowed"
     assert (await kinds(place))[0] == ("ban-lifted", visitor.name, "a mistake")
+    assert "a mistake" in (await visitor.app("audit?user=ann")).text and "/audit?user=ann" in shown.page
 
 
 @pytest.mark.parametrize("name", ACTS)
