@@ -7,6 +7,8 @@ that has ended counts as absent from that very millisecond; a sweep deletes it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from itertools import repeat
 from typing import NamedTuple
 
 from gate.core.codec import pack_members
@@ -139,11 +141,10 @@ class Lists:
         place, is_over = "" if before is None else before, False
         while not is_over:
             call = scripts.Call(scripts.LIST_PAGE, own, [now_ms, place, count - len(entries), MAX_LOOKED_AT])
-            place, is_whole, *rows = await self._writer.client.query(call)
-            entries += [
-                Entry(member, int(until) if until else FOREVER_MS)
-                for member, until in zip(rows[::2], rows[1::2], strict=True)
-            ]
+            place, is_whole, found, untils = await self._writer.client.query(call)
+            expiries = [int(until) if until else FOREVER_MS for until in untils] or repeat(FOREVER_MS, len(found))
+            # Without a call of Python for each entry, which the constructor of a `NamedTuple` is.
+            entries += map(partial(tuple.__new__, Entry), zip(found, expiries, strict=True))
             is_over = bool(is_whole)
         return entries, int(place) if place else None
 

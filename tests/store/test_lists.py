@@ -187,6 +187,20 @@ async def test_pages_pass_over_ended_entries_without_gaps(store: Store) -> None:
     assert (len(entries), following) == (len(living), None), "no empty page follows a full last one"
 
 
+@pytest.mark.parametrize("size", [1, 3, 4, 8, 9, 10])
+async def test_a_list_without_ends_has_the_pages_of_one_with(store: Store, size: int) -> None:
+    await store.lists.add(APP, BLACK, b"endless", ids(8), FOREVER_MS, NOW, None)
+    await store.lists.add(APP, BLACK, b"ending", ids(8), 9_000, NOW, None)
+    for owner, until_ms in ((b"endless", FOREVER_MS), (b"ending", 9_000)):
+        found: list[list[tuple[bytes, int]]] = []
+        before: int | None = None
+        while not found or before is not None:
+            entries, before = await store.lists.page(APP, BLACK, owner, 2_000, before, size)
+            found.append([(entry.member, entry.until_ms) for entry in entries])
+        expected = [(member, until_ms) for member in ids(8)[::-1]]
+        assert found == [expected[at : at + size] for at in range(0, 8, size)]
+
+
 @pytest.mark.parametrize("living", [0, 3])
 async def test_a_page_behind_many_ended_entries_is_found(valkey_store: Store, living: int) -> None:
     store = valkey_store

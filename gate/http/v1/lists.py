@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta, Struct
 
-from gate.core.model import ListKind
+from gate.core.model import FOREVER_MS, ListKind
 from gate.core.scopes import USERS
 from gate.errors import InvalidInput
 from gate.http.context import AppRequest
@@ -23,7 +23,6 @@ from gate.http.fields import (
     expiry_mistakes,
     expiry_ms,
     json_ids,
-    until_json,
     up_to,
 )
 from gate.http.paging import PageToken, page_cursor, page_token
@@ -79,7 +78,7 @@ class ListPage(Query, frozen=True):
     token: PageToken | None = None
 
 
-class Listed(Struct):
+class Listed(Struct, gc=False):
     """One entry. `until` null: for good."""
 
     user: IdJson
@@ -115,9 +114,11 @@ async def page(call: AppRequest, query: ListPage, kind: ListKind) -> MembersPage
 
 def members_page(entries: Sequence[Entry], next_before: int | None) -> MembersPage:
     """Entries as an answer has them."""
-    users = json_ids([one.member for one in entries])
-    members = [Listed(user, until_json(one.until_ms)) for user, one in zip(users, entries, strict=True)]
-    return MembersPage(members=members, next=None if next_before is None else page_token(next_before))
+    users = json_ids([member for member, _ in entries])
+    untils = [None if until_ms >= FOREVER_MS else until_ms for _, until_ms in entries]
+    return MembersPage(
+        members=list(map(Listed, users, untils)), next=None if next_before is None else page_token(next_before)
+    )
 
 
 async def switch(call: AppRequest, body: Switching) -> Effective:
