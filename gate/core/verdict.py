@@ -20,6 +20,9 @@ Word = Literal[
 ]
 
 
+ALLOWED: Word = "allowed"
+
+
 class Verdict(NamedTuple):
     """A decision. `until_ms` is the moment at which it may change by itself (a fact ends), or None if it can't."""
 
@@ -29,4 +32,4 @@ class Verdict(NamedTuple):
     @property
     def allowed(self) -> bool:
         """Whether the message may be sent."""
-        return self.word == "allowed"
+        return self.word == ALLOWED

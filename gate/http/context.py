@@ -136,6 +136,8 @@ class Deps:
 
         The age is to be read before the facts: `replica.stale_ms`.
         """
+        if not stale_ms:
+            return  # fresh, as nearly always
         bound_ms = self.options.max_staleness_ms if self.options.on_stale == "refuse" else 0
         if app is not None and app.has_own_age_limit:
             bound_ms = app.age_limit_ms(bound_ms)

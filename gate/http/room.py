@@ -120,10 +120,8 @@ class Unauthenticated:
     def __init__(self) -> None:
         self._of_network: dict[str, dict[asyncio.Timeout, None]] = {}
         """Their deadlines by address, the oldest first."""
-        self._many = 0
-
-    def __len__(self) -> int:
-        return self._many
+        self.many = 0
+        """How many there are now."""
 
     @asynccontextmanager
     async def admitted(self, address: str, most: int = MAX_UNAUTHENTICATED) -> AsyncIterator[None]:
@@ -137,10 +135,10 @@ class Unauthenticated:
                 f"{MAX_UNAUTHENTICATED_AN_ADDRESS} WebSockets from this address have sent no Token yet: "
                 "connect again later, or send the Token with the handshake"
             )
-        while self._many >= max(1, most):
+        while self.many >= max(1, most):
             self._end(max(self._of_network, key=lambda one: len(self._of_network[one])))
         self._of_network.setdefault(network, {})[deadline] = None
-        self._many += 1
+        self.many += 1
         try:
             async with deadline:
                 yield
@@ -168,6 +166,6 @@ class Unauthenticated:
     def _remove(self, network: str, deadline: asyncio.Timeout) -> None:
         deadlines = self._of_network[network]
         del deadlines[deadline]
-        self._many -= 1
+        self.many -= 1
         if not deadlines:
             del self._of_network[network]

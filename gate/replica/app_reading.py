@@ -34,7 +34,7 @@ from gate.core.codec import unpack_app
 from gate.core.decide import Asks, decide, recipient_asks, sender_is_clear
 from gate.core.ids import user_id as checked_id
 from gate.core.model import NO_FACTS, AppFacts, ListKind, UserFacts
-from gate.core.verdict import Verdict, Word
+from gate.core.verdict import ALLOWED, Verdict, Word
 from gate.errors import AppUnknown, InvalidInput
 from gate.native import Checks
 from gate.replica.layout import (
@@ -53,8 +53,6 @@ from gate.sealing import opened_or_without
 
 if TYPE_CHECKING:
     from gate.replica.reading import Reading
-
-ALLOWED: Word = "allowed"
 
 # Raised by decoding of bytes that this version did not write.
 UNREADABLE = (struct.error, ValueError, IndexError, InvalidInput)

@@ -12,11 +12,9 @@ from typing import Any
 from gate.core.decide import RULES, FactsView, Question, ask, decide, whitelist_is_on
 from gate.core.ids import shown
 from gate.core.model import FOREVER_MS, ListKind
-from gate.core.verdict import Word
+from gate.core.verdict import ALLOWED, Word
 
 Explained = dict[str, Any]
-
-ALLOWED: Word = "allowed"
 
 
 def explain(view: FactsView, sender: bytes, recipient: bytes, now_ms: int) -> Explained:

@@ -11,12 +11,11 @@ import threading
 from collections.abc import Callable, Iterable
 
 from gate.core.shadow import ShadowCounts
-from gate.core.verdict import Verdict, Word
+from gate.core.verdict import ALLOWED, Verdict, Word
 
 OnDenial = Callable[[str, bytes, bytes, Word], None]
 """(App key, sender, recipient, reason), for each denial that was answered `allowed`."""
 
-ALLOWED: Word = "allowed"
 # An answer in shadow mode does not change by itself.
 ALLOWED_VERDICT = Verdict(ALLOWED, None)
 

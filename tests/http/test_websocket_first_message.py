@@ -159,13 +159,13 @@ async def test_a_silent_client_is_closed_in_time(world: World, monkeypatch: pyte
 async def test_a_client_that_leaves_without_a_token_frees_its_place(world: World) -> None:
     sockets = [await opened(world.url, headers=WITHOUT_TOKEN) for _ in range(3)]
     unauthenticated = world.deps.unauthenticated
-    assert len(unauthenticated) == 3
+    assert unauthenticated.many == 3
     sockets[0].send(CLOSE, (1000).to_bytes(2, "big"))
     sockets[1].writer.transport.abort()
     sockets[2].send(TEXT, b"{}")
 
     async def are_gone() -> bool:
-        return len(unauthenticated) == 0
+        return unauthenticated.many == 0
 
     await wait_until_async(are_gone, SOON_S, "the places to be free")
 
@@ -208,7 +208,7 @@ async def test_a_flood_of_silent_clients_keeps_no_client_out(
             assert await real.ask("ping") == {"type": "pong"}
             real.drop()
         await wait_until_async(lambda: asyncio.sleep(0, len(closed) >= 80), SOON_S, "the oldest to be closed")
-        assert len(node.deps.unauthenticated) <= 10
+        assert node.deps.unauthenticated.many <= 10
         silent[0].send(TEXT, orjson.dumps({"type": "token", "token": token_of(node.app, "other")}))
         assert (await silent[0].next_message())["user"] == "other"
         said, code = closed[0]

@@ -6,12 +6,13 @@ import asyncio
 import random
 from typing import cast
 
+import msgspec
 from aiohttp import WSMsgType, web
 from msgspec import UNSET
 
 from gate.core.closing import ENDINGS, REFUSALS, reconnect_ms
 from gate.errors import GateError
-from gate.http.client.notices import Closing, encoded
+from gate.http.client.notices import Closing
 from gate.http.errors import client_problem
 from gate.http.room import AUTHENTICATE_WITHIN_S
 
@@ -54,5 +55,5 @@ async def refuse(request: web.Request, socket: web.WebSocketResponse, fault: Gat
 async def close_with(socket: web.WebSocketResponse, said: Closing) -> None:
     """Send the last message, and close. Raises `TimeoutError` if the client does not take it."""
     async with asyncio.timeout(CLOSE_WITHIN_S):
-        await socket.send_frame(encoded(said), WSMsgType.TEXT)
+        await socket.send_frame(msgspec.json.encode(said), WSMsgType.TEXT)
         await socket.close(code=said.code, message=said.reason.encode())

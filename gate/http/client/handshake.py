@@ -53,7 +53,8 @@ class Asked(NamedTuple):
 
 def asked(request: web.Request) -> Asked:
     """Token and platform. Raises `InvalidInput`, and `CredentialsWrong` if no Token is shown and none is announced."""
-    query, offered = query_of(request.raw_path), _offered(request)
+    query, fields = query_of(request.raw_path), request.headers.getall("Sec-WebSocket-Protocol", ())
+    offered = [one.strip() for field in fields for one in field.split(",")]
     platform = fields_of(ConnectQuery, query).platform
     named = parse_platform(DEFAULT_PLATFORM if platform is None else platform.encode())
     in_query = query.one("token")
@@ -71,10 +72,6 @@ def asked(request: web.Request) -> Asked:
     if not shown and SUBPROTOCOL in offered:
         return Asked(None, named)
     return Asked(shown.pop() if shown else bearer(request.headers), named)
-
-
-def _offered(request: web.Request) -> list[str]:
-    return [one.strip() for field in request.headers.getall("Sec-WebSocket-Protocol", ()) for one in field.split(",")]
 
 
 async def first_token(socket: web.WebSocketResponse) -> str:

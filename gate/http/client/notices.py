@@ -62,11 +62,6 @@ class Closing(Notice, tag="closing"):
 NOTICES: tuple[type[Notice], ...] = (Welcome, TokenEnding, PresenceChanged, WatchEnded, Closing)
 
 
-def encoded(notice: Notice) -> bytes:
-    """One text frame."""
-    return msgspec.json.encode(notice)
-
-
 def presence_changed(shown: list[Any]) -> bytes:
     """`PresenceChanged` of Users that are JSON already (`msgspec.Raw`)."""
     return msgspec.json.encode({"type": "presence-changed", "presence": shown})

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import msgspec
+
 from gate.auth_failures import TOKEN_REASONS, auth_failed
 from gate.errors import InvalidInput, TokenRefused
-from gate.http.client.notices import TokenEnding, encoded
+from gate.http.client.notices import TokenEnding
 from gate.http.context import Deps
 from gate.presence.app_lease import LocalSession
 from gate.replica.authorization import authorize_connect
@@ -72,4 +74,4 @@ class Renewal:
         in_ms = max(0, expires_ms - self._deps.now_ms())
         if not expires_ms:
             return None
-        return None if await self._push(encoded(TokenEnding(expires=expires_ms, in_ms=in_ms))) else AGAIN_S
+        return None if await self._push(msgspec.json.encode(TokenEnding(expires=expires_ms, in_ms=in_ms))) else AGAIN_S

@@ -20,7 +20,7 @@ from gate.clock import monotonic_ms
 from gate.core import token
 from gate.core.decide import lists_refuse
 from gate.errors import InvalidInput, ReplicaError, Stale, TokenRefused
-from gate.http.client.notices import WatchEnded, encoded, presence_changed
+from gate.http.client.notices import WatchEnded, presence_changed
 from gate.http.context import Deps
 from gate.http.errors import client_problem
 from gate.http.v1.presence_json import NEVER_SEEN, presence_json
@@ -182,7 +182,7 @@ class Watcher:
         self.unwatch(None)
         problem = client_problem(refused, "")
         ended = WatchEnded(error=str(problem.body["error"]), message=str(refused))
-        await self._push(encoded(ended))
+        await self._push(msgspec.json.encode(ended))
         return None
 
     def _on_change(self) -> None:

@@ -16,6 +16,7 @@ import asyncio
 import random
 from contextlib import suppress
 
+import msgspec
 from aiohttp import HttpVersion11, WSMsgType, web
 from msgspec import UNSET
 
@@ -27,7 +28,7 @@ from gate.core.presence import CloseReason, Verified
 from gate.errors import GateError, Unavailable
 from gate.http.auth import WHO, called_by, watched
 from gate.http.client import closing, handshake, messages
-from gate.http.client.notices import Closing, Welcome, encoded
+from gate.http.client.notices import Closing, Welcome
 from gate.http.client.renewal import Renewal
 from gate.http.client.watcher import Watcher
 from gate.http.context import Deps
@@ -140,7 +141,7 @@ def _gateway(deps: Deps) -> LocalGateway:
         raise Unavailable("this node takes no WebSockets")
     if gateway.is_draining:
         raise Unavailable("this node is shutting down: connect through another one")
-    if len(gateway) + len(deps.unauthenticated) >= deps.options.max_websockets:
+    if len(gateway) + deps.unauthenticated.many >= deps.options.max_websockets:
         most = deps.options.max_websockets
         raise Unavailable(f"this node holds {most} WebSockets, as many as its limit of open files lets it")
     return gateway
@@ -308,7 +309,7 @@ class Client:
             self._cut_off()
 
     def _welcome(self) -> bytes:
-        return encoded(
+        return msgspec.json.encode(
             Welcome(
                 session=self.session.id,
                 user=json_id(self.by.user),

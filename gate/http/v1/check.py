@@ -25,7 +25,7 @@ from gate.core.limits import limit_names
 from gate.core.model import StalePolicy
 from gate.core.revision import MAX_REVISIONS, parse_revisions
 from gate.core.scopes import CHECK
-from gate.core.verdict import Verdict, Word
+from gate.core.verdict import ALLOWED, Verdict, Word
 from gate.errors import GateError, InvalidInput
 from gate.http.auth import fast_caller
 from gate.http.context import AppRequest, Deps, query_of
@@ -192,7 +192,7 @@ def _young_app(call: AppRequest, snapshot: Reading, stale_ms: int) -> AppReading
 def _answered(deps: Deps, verdict: Verdict, revision: str, stale_ms: int) -> VerdictAnswer:
     deps.count_verdicts({verdict.word: 1})
     return VerdictAnswer(
-        allowed=verdict.allowed,
+        allowed=verdict.word == ALLOWED,
         verdict=verdict.word,
         until=verdict.until_ms,
         revision=revision,
