@@ -23,6 +23,9 @@ TOOLS = (
     "spin",
     "nginx",
     "haproxy",
+    "prometheus",
+    "promtool",
+    "prometheus-alertmanager",
     "gcc",
 )
 
@@ -30,6 +33,7 @@ CLIENTS = {
     "python": "tests/clients/python/clients.lock",
     "node": "tests/clients/node/package-lock.json",
     "headers": "examples/in-process/node/package-lock.json",
+    "package": "client/package-lock.json",
     "debian": "tests/clients/debian.txt",
 }
 
@@ -46,14 +50,17 @@ def machine(folder: Path, *tools: str) -> Path:
     return folder
 
 
+OF_NPM = {"node": "tests/conformance/node", "axe": "tests/browser/node"}
+"""Where npm installs what `install-sdks` lists under these names."""
+
+
 def clone(folder: Path) -> Path:
     """The files that the announcement reads, before anything was installed."""
     shutil.copytree(REPOSITORY / "scripts", folder / "scripts")
     shutil.copytree(REPOSITORY / "tests/conformance/python", folder / "tests/conformance/python")
-    (folder / "tests/conformance/node").mkdir()
-    for name in CLIENTS.values():
+    of_npm = [f"{one}/package-lock.json" for one in OF_NPM.values()]
+    for name in ("requirements-dev.lock", *of_npm, *CLIENTS.values()):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    for name in ("requirements-dev.lock", "tests/conformance/node/package-lock.json", *CLIENTS.values()):
         shutil.copy(REPOSITORY / name, folder / name)
     return folder
 
@@ -70,6 +77,7 @@ def test_a_new_machine_sees_the_names_of_all_packages(tmp_path: Path) -> None:
     assert re.search(r"installs \d\d+ Python packages in \.venv", python)
     assert debian.endswith(
         "as root: redis-server redis-tools faketime nodejs npm chromium qemu-user-static spin gcc libc6-dev nginx haproxy"
+        " prometheus prometheus-alertmanager"
     )
     assert {"rongcloud-2.0.1", "node"} <= set(sdks.split())
     assert all(
@@ -82,11 +90,11 @@ def test_what_is_there_is_left_out(tmp_path: Path) -> None:
     new = clone(tmp_path / "clone")
     sdks = announced(new, machine(tmp_path / "bin", *TOOLS)).splitlines()[-2].rpartition(": ")[2].split()
     for name in sdks:
-        lock, stamp = f"python/{name}.lock", new / f".venv/sdks/{name}/installed.lock"
-        if name == "node":
-            lock, stamp = "node/package-lock.json", new / "tests/conformance/node/node_modules/installed.lock"
+        lock, stamp = f"tests/conformance/python/{name}.lock", new / f".venv/sdks/{name}/installed.lock"
+        if folder := OF_NPM.get(name):
+            lock, stamp = f"{folder}/package-lock.json", new / folder / "node_modules/installed.lock"
         stamp.parent.mkdir(parents=True)
-        shutil.copy(new / "tests/conformance" / lock, stamp)
+        shutil.copy(new / lock, stamp)
     (new / ".venv/clients").mkdir()
     for source, lock in CLIENTS.items():
         shutil.copy(new / lock, new / f".venv/clients/{source}.installed")
