@@ -1,14 +1,14 @@
 """Operators: the people who run a deployment, and what each role permits.
 
-    viewer    sees Apps, their settings and who is online, never a secret
-    operator  also changes the settings that shape verdicts and limits, and kicks in the console
-    admin     also creates and removes Apps, rotates their secrets, and changes their webhook URLs
+    viewer    sees Apps, their settings, facts of Users and who is online, never a secret
+    operator  also changes the settings that shape verdicts and limits, writes facts of Users, and kicks
+    admin     also creates and removes Apps, rotates their secrets, changes their webhook URLs, deletes Users, mints Tokens
 
 An operator belongs to the deployment. It may be limited to Apps: then it sees and changes only these, and may do nothing
 that concerns the deployment as a whole. Only an argon2 hash of the password is stored, or none for an account that a proxy
 signs in.
 
-Pure. Called by the store, by `/v1/apps` and by `gate operator`.
+Pure. Called by the store, by `/v1` and by `gate operator`.
 """
 
 from __future__ import annotations

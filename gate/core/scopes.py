@@ -21,7 +21,7 @@ import msgspec
 from gate.errors import ScopeMissing
 
 Scope = Literal["check", "presence", "users", "admin"]
-CallerKind = Literal["app", "key", "user"]
+CallerKind = Literal["app", "key", "user", "operator"]
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 ALL_SCOPES = frozenset(SCOPES)
@@ -47,9 +47,10 @@ class AppKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who was authenticated: the App by its own secret, one of its keys, or a User by a Token.
+    """Who was authenticated: the App by its own secret, one of its keys, a User by a Token, or an operator by its password.
 
-    `name` is the App's key, the name of the key, or the User's id as text. A User has no scopes: a Token opens `/client/` only.
+    `name` is the App's key, the name of the key, the User's id as text, or the operator's name. A User has no scopes: a Token
+    opens `/client/` only.
     """
 
     kind: CallerKind

@@ -45,7 +45,7 @@ from gate.http.errors import (
 )
 from gate.http.health import ASIDE, OF_MONITORING, PROBES, Probe
 from gate.http.openapi import DOCUMENTS, viewer
-from gate.http.operators import OperatorAuth, OperatorRequest, Reach, operator_request
+from gate.http.operators import OperatorAuth, OperatorRequest, Reach, operator_app_request, operator_request
 from gate.http.responses import (
     CALL_ID,
     REQUEST_ID,
@@ -61,13 +61,14 @@ from gate.http.routing import (
     UNSUPPORTED,
     Handler,
     Routes,
+    refuse_path,
     sent_path,
     unsupported_feature,
 )
 from gate.http.v1 import apps, check
 
 Part = Literal["all", "public", "admin"]
-"""What a port serves. `admin`: documents, metrics, operators' API, console; `public`: the rest; both: the other probes."""
+"""What a port serves. `admin`: documents, metrics, console, what operators call; `public`: the rest; both: the other probes."""
 Refusal = Callable[[web.Request, GateError], web.StreamResponse]
 
 _GROUPS = {check.PATH: check.GROUP, "/v1/explain": check.GROUP, "/v1/events": "events", websocket.PATH: "websocket"}
@@ -112,12 +113,13 @@ def make_app(
         if part != "public" or path not in OF_MONITORING:
             aside = asyncio.Lock() if path in ASIDE else None
             routes.add(path, "probe", {"GET": partial(_probe, probe, aside, deps)})
+    operators = None if part == "public" else operator_auth or OperatorAuth()
+    _add_v1(deps, routes, operators, part)
     if part != "admin":
         _add_rongcloud(deps, routes)
-        _add_v1(deps, routes)
         _add_client(deps, routes)
-    if part != "public":
-        _add_operators(deps, routes, operator_auth or OperatorAuth())
+    if operators is not None:
+        _add_operators(deps, routes, operators)
     if part == "admin":
         # `--public-url` is where the other port is reached.
         deps = replace(deps, options=replace(deps.options, public_url=""))
@@ -258,13 +260,36 @@ async def _refuse_family(deps: Deps, request: web.Request) -> web.StreamResponse
     return await _refuse_feature(deps, (), feature, request)
 
 
-def _add_v1(deps: Deps, routes: Routes) -> None:
+def _add_v1(deps: Deps, routes: Routes, operators: OperatorAuth | None, part: Part) -> None:
     by_path: dict[str, dict[str, Handler]] = {}
     for (path, method), endpoint in v1.ENDPOINTS.items():
-        answer = _answer_check if (path, method) == (check.PATH, "GET") else _answer_v1
-        by_path.setdefault(path, {})[method] = partial(answer, deps, limit_names(path), endpoint)
+        of_app = refuse_path if part == "admin" else partial(_answer_v1, deps, limit_names(path), endpoint)
+        if part != "admin" and (path, method) == (check.PATH, "GET"):
+            of_app = partial(_answer_check, deps, of_app)
+        of_operator = partial(_answer_v1_operator, deps, operators, v1.role_of(path, method), endpoint)
+        by_path.setdefault(path, {})[method] = partial(_answer_v1_any, of_app, of_operator)
     for path, methods in by_path.items():
         routes.add(path, _GROUPS.get(path, "v1"), methods)
+
+
+async def _answer_v1_any(of_app: Handler, of_operator: Handler, request: web.Request) -> web.StreamResponse:
+    # The header alone decides whose credentials are expected, so that no password is ever compared with both.
+    return await (of_operator if auth.APP_HEADER in request.headers else of_app)(request)
+
+
+async def _answer_v1_operator(
+    deps: Deps,
+    operators: OperatorAuth | None,
+    needed: OperatorRole | None,
+    endpoint: Endpoint[AppRequest],
+    request: web.Request,
+) -> web.StreamResponse:
+    try:
+        call = await operator_app_request(request, deps, operators, needed)
+    except GateError as fault:
+        report_failure(request, deps, "operator", fault)
+        raise
+    return responded(await endpoint(call))
 
 
 async def _answer_v1(
@@ -282,15 +307,13 @@ async def _answer_v1(
     return responded(await endpoint(AppRequest(request, deps, facts, now_ms, caller)))
 
 
-async def _answer_check(
-    deps: Deps, limits: Sequence[str], endpoint: Endpoint[AppRequest], request: web.Request
-) -> web.StreamResponse:
+async def _answer_check(deps: Deps, of_app: Handler, request: web.Request) -> web.StreamResponse:
     with suppress(GateError):  # then the steps of all endpoints find it again, and it is worded
         # From one snapshot, the credentials included, where it needs no more.
         answer = check.fast_check(deps, request.headers, request.raw_path)
         if answer is not None:
             return json_response(answer)
-    return await _answer_v1(deps, limits, endpoint, request)
+    return await of_app(request)
 
 
 def _add_client(deps: Deps, routes: Routes) -> None:

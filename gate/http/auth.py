@@ -36,6 +36,9 @@ from gate.replica.app_reading import AppReading
 from gate.replica.reading import Reading
 from gate.store.writer import ORIGIN, Origin, OriginKind
 
+APP_HEADER = "Gate-App"
+"""The App that an operator's call of `/v1` is about. With it, only operators' credentials are accepted (`operators`)."""
+
 MAX_NONCE_CHARS = 128
 """Under `strict_signature` nonces are remembered, so their length has a bound; elsewhere any header will do."""
 
@@ -119,9 +122,9 @@ async def v1_caller(headers: Mapping[str, str], deps: Deps, now_ms: int) -> Auth
 
 
 def fast_caller(headers: Mapping[str, str], snapshot: Reading) -> tuple[AppReading, Caller] | None:
-    """As `v1_caller`, without Redis; None where `v1_caller` has to decide: a signature, or no credentials."""
+    """As `v1_caller`, without Redis; None where `v1_caller` has to decide: a signature, no credentials, or an operator's."""
     basic = headers.get("Authorization")
-    return None if basic is None else _basic_caller(basic, snapshot)
+    return None if basic is None or APP_HEADER in headers else _basic_caller(basic, snapshot)
 
 
 def admitted_caller(headers: Mapping[str, str], snapshot: Reading) -> Caller:

@@ -33,9 +33,10 @@ from gate.clock import monotonic_ms
 from gate.core.app_keys import key_name
 from gate.core.model import AppFacts
 from gate.core.operators import MAX_PASSWORD_BYTES, Operator, OperatorRole, may
+from gate.core.scopes import ALL_SCOPES, Caller
 from gate.errors import AppUnknown, InvalidInput, NotFound
-from gate.http.auth import WHO, basic_pair
-from gate.http.context import Deps, RequestContext
+from gate.http.auth import APP_HEADER, WHO, app_with_key, basic_pair
+from gate.http.context import AppRequest, Deps, RequestContext
 from gate.http.errors import CredentialsWrong, RoleInsufficient, TriedTooOften
 from gate.http.routing import app_in
 from gate.http.shared import Shared
@@ -103,6 +104,48 @@ async def operator_request(
     request: web.Request, deps: Deps, operator_auth: OperatorAuth, needed: OperatorRole, reach: Reach
 ) -> OperatorRequest:
     """The call of an operator with at least this role. Raises what its mistakes are, and `StoreUnavailable`."""
+    operator = await _admitted(request, deps, operator_auth, needed)
+    if reach == "deployment" and operator.apps is not None:
+        raise RoleInsufficient(f"this takes an operator of all Apps, and {operator.name} is limited to some")
+    call = OperatorRequest(request, deps, deps.now_ms(), operator)
+    if reach == "app" and not operator.reaches(call.path_app()):
+        raise _no_app(call.path_app())
+    return call
+
+
+async def operator_app_request(
+    request: web.Request, deps: Deps, operator_auth: OperatorAuth | None, needed: OperatorRole | None
+) -> AppRequest:
+    """The call of an operator about the Users of the App that `Gate-App` names. The App's rate limits are not spent.
+
+    `operator_auth` is None on a port where operators are not served, `needed` where no operator may call.
+    """
+    if operator_auth is None:
+        raise CredentialsWrong("operators are served at the port of --admin-http", "not-accepted")
+    if needed is None:
+        raise RoleInsufficient(f"this takes an App's key and secret, without {APP_HEADER}")
+    operator = await _admitted(request, deps, operator_auth, needed)
+    keys = request.headers.getall(APP_HEADER)
+    if len(keys) > 1:  # a proxy that filters by the one must not let the other through
+        raise InvalidInput(APP_HEADER, "must be given once")
+    [key] = keys
+    app = None
+    if operator.reaches(key):
+        with deps.replica as snapshot:
+            app = app_with_key(snapshot, key)
+    if app is None:
+        raise _no_app(key)
+    request[WHO] = {"app": app.app.key, "operator": operator.name}
+    return AppRequest(request, deps, app.app, deps.now_ms(), Caller("operator", operator.name, ALL_SCOPES))
+
+
+def _no_app(key: str) -> NotFound:
+    """Of an App that does not exist, or is out of the operator's reach: the two look the same."""
+    return NotFound(f"there is no App with the key {key[:100]!r}")
+
+
+async def _admitted(request: web.Request, deps: Deps, operator_auth: OperatorAuth, needed: OperatorRole) -> Operator:
+    """The operator that calls. From here on the writes of this request are the operator's in the audit."""
     name, password = basic_pair(request.headers.get("Authorization", ""), "an operator's name and password")
     try:
         operator = await operator_auth.admit(deps.store.operators, name, password, deps.address_of(request))
@@ -113,13 +156,7 @@ async def operator_request(
     await operator_auth.sign_ins.accepted(request, deps, "operator", operator.name)
     if not may(operator.role, needed):
         raise RoleInsufficient(f"this takes the role {needed}, and {operator.name} is {operator.role}")
-    if reach == "deployment" and operator.apps is not None:
-        raise RoleInsufficient(f"this takes an operator of all Apps, and {operator.name} is limited to some")
-    call = OperatorRequest(request, deps, deps.now_ms(), operator)
-    if reach == "app" and not operator.reaches(call.path_app()):
-        # In the words of an App that does not exist.
-        raise NotFound(f"there is no App with the key {call.path_app()!r}")
-    return call
+    return operator
 
 
 class OperatorAuth:

@@ -117,7 +117,7 @@ class Routes:
 
     def add_others(self, prefix: str = "", handler: Handler | None = None) -> None:
         """Serve all other paths below `prefix`, also with a line break in them; 404 unless `handler` says otherwise."""
-        handler = handler or self._served(_refuse_path, UNKNOWN, UNKNOWN)
+        handler = handler or self._served(refuse_path, UNKNOWN, UNKNOWN)
         for path in (prefix, rf"{prefix}/{{path:[\s\S]*}}"):
             if path:
                 self._router.add_resource(path).add_route("*", handler, expect_handler=expect_continue)
@@ -201,7 +201,8 @@ async def _refuse_method(allowed: str, request: web.Request) -> web.StreamRespon
     raise MethodWrong(request.method, allowed)
 
 
-async def _refuse_path(request: web.Request) -> web.StreamResponse:
+async def refuse_path(request: web.Request) -> web.StreamResponse:
+    """Answer as where there is no endpoint."""
     raise PathUnknown(f"there is no endpoint {request.path[:200]}")
 
 

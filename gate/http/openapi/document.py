@@ -17,6 +17,7 @@ from msgspec import UNSET, Struct, UnsetType
 from gate import __version__
 from gate.core.closing import ENDINGS
 from gate.http import client, rongcloud, v1
+from gate.http.auth import APP_HEADER
 from gate.http.client import handshake, websocket
 from gate.http.context import APPLIED, PENDING_REASON, REVISION
 from gate.http.endpoint import Effective, EffectiveIfAny, Endpoint, plain_function
@@ -91,7 +92,7 @@ apps call under `/client/`, and the probes. Every answer carries `X-Request-Id`.
 _SIGNED: Schema = {"appKey": [], "nonce": [], "timestamp": [], "signature": []}
 _SECURITY: dict[Family, list[Schema]] = {
     "user": [_SIGNED],
-    "v1": [{"app": []}],
+    "v1": [{"app": []}, {"operator": [], "gateApp": []}],
     "apps": [{"operator": []}],
     "client": [{"token": []}],
     "open": [],
@@ -180,7 +181,9 @@ def _operations() -> Iterator[_Operation]:
         yield _declared(path, "POST", "user", "User API", user_one)
     for (path, method), v1_one in v1.ENDPOINTS.items():
         operation = _declared(path, method, "v1", _TAG_OF[path.split("/")[2]], v1_one)
-        yield operation._replace(text=f"Takes the scope `{'`, `'.join(v1_one.scopes)}`. {operation.text}")
+        role = v1.role_of(path, method)
+        takes = f"Takes the scope `{'`, `'.join(v1_one.scopes)}`{f', or the role `{role}`' if role else ''}."
+        yield operation._replace(text=f"{takes} {operation.text}")
     for (path, method), (role, apps_one) in apps.ENDPOINTS.items():
         operation = _declared(path, method, "apps", "Apps", apps_one)
         yield operation._replace(text=f"Takes the role `{role}`. {operation.text}")
@@ -312,6 +315,7 @@ def _schemes() -> Schema:
             "description": "The App's key, and its secret or that of one of its keys.",
         },
         "operator": {"type": "http", "scheme": "basic", "description": "An operator's name and password."},
+        "gateApp": header(APP_HEADER, "The key of the App that an operator's call is about."),
         "token": {"type": "http", "scheme": "bearer", "description": "A User's Token."},
         "tokenInQuery": {
             "type": "apiKey",

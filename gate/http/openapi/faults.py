@@ -56,7 +56,7 @@ CODE_MEANINGS: Mapping[int, str] = {
 
 _EVERYWHERE: Mapping[Family, tuple[int, ...]] = {
     "user": (400, 401, 413, 415, 429, 500, 503),
-    "v1": (400, 401, 403, 413, 415, 429, 500, 503),
+    "v1": (400, 401, 403, 404, 413, 415, 429, 500, 503),
     "apps": (400, 401, 403, 413, 415, 429, 500, 503),
     "client": (400, 401, 403, 413, 415, 429, 500, 503),
     "open": (415, 500),
@@ -142,9 +142,9 @@ def _reasons(family: Family, status: int) -> list[str | int]:
     words = [word for _, its_status, word in WORDS if its_status == status]
     if family == "client":
         words += [word for its_status, word in TOKEN_FAULTS.values() if its_status == status]
-    of_others = _OF_APPS if family == "apps" else _OF_OPERATORS | _OF_STREAMS | {"user-limit"}
+    of_others = _OF_APPS if family == "apps" else _OF_STREAMS | {"user-limit"}
     if family == "client":
-        of_others = of_others | {"forbidden"}
+        of_others = of_others | _OF_OPERATORS | {"forbidden"}
     return list(dict.fromkeys(word for word in words if word not in of_others))
 
 
