@@ -196,6 +196,7 @@ OPTIONS: dict[str, Option] = {option.name: option for option in _TABLE}
 REDIS_FILES = {"GATE_REDIS_FILE": "redis", "GATE_PRESENCE_REDIS_FILE": "presence_redis"}
 """Variables that name a file with a URL, to keep passwords out of the environment; and their options."""
 OTHER_VARIABLES = {*REDIS_FILES, "GATE_APP", "GATE_APP_SECRET", "GATE_KEY_SECRET", "GATE_TOKEN", "GATE_NATIVE"}
+OTHER_VARIABLES |= {"GATE_URL", "GATE_OPERATOR", "GATE_OPERATOR_PASSWORD", "GATE_OPERATOR_PASSWORD_FILE"}
 """Variables that are not options of `gate serve`: other commands and the compiled core read them."""
 OTHER_PREFIXES = ("GATE_FUZZ", "GATE_MODEL_", "GATE_LOAD_", "GATE_BENCH_", "GATE_CHAOS_", "GATE_SOAK_", "GATE_TEST_")
 """Prefixes of the repository's tests and load programs, which start services in their own environment."""

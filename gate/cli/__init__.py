@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -25,8 +26,9 @@ from typer.main import get_command
 from gate import __version__
 from gate.cli import exit_status
 from gate.cli.help_layout import lay_out_plainly
+from gate.cli.remote import ELSEWHERE, Elsewhere, node_only
 from gate.cli.values import read_plainly
-from gate.errors import InvalidConfig
+from gate.errors import InvalidConfig, InvalidInput
 
 lay_out_plainly()
 read_plainly()
@@ -35,7 +37,7 @@ COMPLETION_REQUEST = "_GATE_COMPLETE"
 """Set by the shell's completion when it asks which words may follow."""
 
 
-USUAL_VARIABLES = {"GATE_DATA", "GATE_APP", "GATE_REDIS", "GATE_HTTP", "GATE_RESP"}
+USUAL_VARIABLES = {"GATE_DATA", "GATE_APP", "GATE_REDIS", "GATE_HTTP", "GATE_RESP", "GATE_URL", "GATE_OPERATOR"}
 """Frequent variables: for these the table of all options is not imported."""
 
 
@@ -146,11 +148,46 @@ def _print_version(is_asked: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--url", envvar="GATE_URL", metavar="URL", help="Act from elsewhere, over HTTP: https://HOST[:PORT]."
+        ),
+    ] = None,
+    operator: Annotated[
+        str | None,
+        typer.Option(
+            "--operator",
+            envvar="GATE_OPERATOR",
+            metavar="NAME",
+            help="With --url: the operator; the password is asked for, or in GATE_OPERATOR_PASSWORD[_FILE].",
+        ),
+    ] = None,
+    of_app: Annotated[str | None, typer.Option("--app", metavar="KEY", help="With --url: the App.")] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option("--ca", metavar="FILE", help="With --url: certificates to trust, in PEM.", readable=False),
+    ] = None,
+    insecure_http: Annotated[
+        bool, typer.Option("--insecure-http", help="With --url: send the password unencrypted to another machine.")
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """May A message B? Runs the service, and asks and administers it."""
+    if url is None:
+        for name in ("operator", "of_app", "ca", "insecure_http"):
+            source = context.get_parameter_source(name)
+            if source is not None and source.name == "COMMANDLINE":
+                raise InvalidInput(
+                    f"--{name.removeprefix('of_').replace('_', '-')}", "before the command goes with --url"
+                )
+        return
+    ELSEWHERE.set(Elsewhere(url, operator, of_app, ca, insecure_http).checked())
+    if context.invoked_subcommand == "serve":  # the one command without the shared options, which look at this too
+        raise node_only()
 
 
 def main() -> None:

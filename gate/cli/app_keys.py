@@ -7,13 +7,14 @@ A secret is printed once, when it is made: only a digest is stored. A rotation h
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from gate.cli.command import Command, Listing, takes
 from gate.cli.options import Mistakes, all_mistakes
 from gate.cli.output import counted
+from gate.cli.remote import Remote
 from gate.cli.store_connection import Settled, StoreConnection
 from gate.cli.time_format import shown_moment
 from gate.clock import wall_ms
@@ -30,11 +31,14 @@ from gate.core.app_keys import (
 )
 from gate.core.app_secrets import app_secret
 from gate.core.model import AppFacts
-from gate.core.scopes import SCOPES, AppKey
+from gate.core.scopes import SCOPES
 from gate.errors import InvalidInput, Refused
 from gate.store.new_credentials import new_app_secret
 
 app = typer.Typer(help="Keys of an App, each with scopes.", no_args_is_help=True, add_completion=False)
+
+_Keys = list[dict[str, Any]]
+"""As `shown_key` has them."""
 
 _App = Annotated[str, typer.Argument(metavar="APP", help="The App's key.")]
 _Named = Annotated[str | None, typer.Argument(metavar="NAME", show_default=False, help="The name of the key.")]
@@ -50,7 +54,7 @@ _Secret = Annotated[
 
 
 @app.command()
-@takes("redis", audited=True)
+@takes("redis", audited=True, afar=True)
 def add(
     command: Command, key: _App, scope: _Scope, named: _Named = None, name: _Name = None, secret: _Secret = None
 ) -> None:
@@ -62,7 +66,14 @@ def add(
         fresh = mistakes.take(lambda: app_secret(secret if secret is not None else new_app_secret()), "")
         why, by = command.why_and_by(mistakes)
     now_ms = wall_ms()
-    _, settled = _update(command, of_app, lambda facts: with_key(facts, its_name, scopes, fresh, now_ms), why, by)
+    body = {"name": its_name, "scopes": list(scopes), "secret": fresh, "reason": why}
+    _, settled = _update(
+        command,
+        of_app,
+        lambda facts: with_key(facts, its_name, scopes, fresh, now_ms),
+        (why, by),
+        lambda remote: remote.write("POST", _keys_path(of_app), body),
+    )
     document: dict[str, object] = {"app_key": of_app, "name": its_name, "scopes": list(scopes), "secret": fresh}
     command.print(
         {**document, **settled.fields},
@@ -72,23 +83,28 @@ def add(
 
 
 @app.command("list")
-@takes("redis")
+@takes("redis", afar=True)
 def list_(command: Command, key: _App) -> None:
     """List the keys of an App."""
     wanted = ids.app_key(key)
-    facts = command.ask(lambda connection: connection.app(wanted))
-    listing: Listing[AppKey] = Listing(
+
+    async def work(connection: StoreConnection) -> _Keys:
+        return [shown_key(one) for one in (await connection.app(wanted)).keys]
+
+    listing: Listing[dict[str, Any]] = Listing(
         "keys",
-        shown_key,
+        dict,
         ("name", "scopes", "secrets", "created"),
-        lambda one: (one.name, ", ".join(one.scopes), str(len(one.digests)), shown_moment(one.created_at_ms)),
+        lambda one: (
+            one["name"], ", ".join(one["scopes"]), str(one["secret_count"]), shown_moment(one["created_at_ms"]),
+        ),
         f"there are no keys yet: gate app key add {wanted} NAME --scope check",
-    )
-    command.print_rows(listing, facts.keys, {"app_key": wanted})
+    )  # fmt: skip
+    command.print_rows(listing, command.ask(work, lambda remote: _keys_afar(remote, wanted)), {"app_key": wanted})
 
 
 @app.command()
-@takes("redis", audited=True)
+@takes("redis", audited=True, afar=True)
 def rotate(
     command: Command,
     key: _App,
@@ -110,10 +126,14 @@ def rotate(
             raise Refused("a rotation is in progress: end the previous secret first, with --finish")
         return with_rotated_key(facts, its_name, fresh)
 
-    facts, settled = _update(command, of_app, changed, why, by)
+    def afar(remote: Remote) -> Settled:
+        body = {"finish": True} if finish else {"secret": fresh}
+        return remote.write("POST", f"{_keys_path(of_app)}/{its_name}/rotate", body | {"reason": why})
+
+    keys, settled = _update(command, of_app, changed, (why, by), afar)
     document: dict[str, object] = {"app_key": of_app, "name": its_name}
     document |= {} if finish else {"secret": fresh}
-    document["secret_count"] = len(named_key(facts, its_name).digests)
+    document["secret_count"] = next((one["secret_count"] for one in keys if one["name"] == its_name), 0)
     if finish:
         lines = [f"the key {its_name} accepts its newest secret only: {settled.shown}"]
     else:
@@ -126,14 +146,20 @@ def rotate(
 
 
 @app.command()
-@takes("redis", audited=True)
+@takes("redis", audited=True, afar=True)
 def remove(command: Command, key: _App, named: _Named = None, name: _Name = None) -> None:
     """Remove a key. Its open connections are refused with their next command."""
     with all_mistakes() as mistakes:
         of_app, its_name = _whose(key, named, name, mistakes)
         why, by = command.why_and_by(mistakes)
-    facts, settled = _update(command, of_app, lambda facts: without_key(facts, its_name), why, by)
-    left = counted(len(facts.keys), "key")
+    keys, settled = _update(
+        command,
+        of_app,
+        lambda facts: without_key(facts, its_name),
+        (why, by),
+        lambda remote: remote.write("DELETE", f"{_keys_path(of_app)}/{its_name}", {}),
+    )
+    left = counted(len(keys), "key")
     command.print(
         {"app_key": of_app, "name": its_name, **settled.fields},
         f"removed the key {its_name} of App {of_app}, which has {left} now: {settled.shown}",
@@ -150,12 +176,29 @@ def _whose(key: str, named: str | None, name: str | None, mistakes: Mistakes) ->
 
 
 def _update(
-    command: Command, of_app: str, mutate: Callable[[AppFacts], AppFacts], why: str, by: str
-) -> tuple[AppFacts, Settled]:
-    """Change the App, and wait until the change is effective."""
+    command: Command,
+    of_app: str,
+    mutate: Callable[[AppFacts], AppFacts],
+    because: tuple[str, str],
+    afar: Callable[[Remote], Settled],
+) -> tuple[_Keys, Settled]:
+    """Change the App, and wait until the change is effective: the keys that it has then."""
 
-    async def work(connection: StoreConnection) -> tuple[AppFacts, Settled]:
-        facts, written = await connection.store.apps.update(of_app, mutate, wall_ms(), why, by)
-        return facts, await connection.settle(written)
+    async def work(connection: StoreConnection) -> tuple[_Keys, Settled]:
+        facts, written = await connection.store.apps.update(of_app, mutate, wall_ms(), *because)
+        return [shown_key(one) for one in facts.keys], await connection.settle(written)
 
-    return command.ask(work)
+    def work_afar(remote: Remote) -> tuple[_Keys, Settled]:
+        settled = afar(remote)
+        return _keys_afar(remote, of_app), settled
+
+    return command.ask(work, work_afar)
+
+
+def _keys_path(of_app: str) -> str:
+    return f"/v1/apps/{of_app}/keys"
+
+
+def _keys_afar(remote: Remote, of_app: str) -> _Keys:
+    keys: _Keys = remote.get(_keys_path(of_app))["keys"]
+    return keys

@@ -14,6 +14,7 @@ import typer
 
 from gate.cli.command import Command, takes
 from gate.cli.options import Mistakes, all_mistakes, given_id
+from gate.cli.remote import Remote, settled_of
 from gate.cli.store_connection import Settled, StoreConnection
 from gate.cli.time_format import given_seconds
 from gate.clock import wall_ms
@@ -129,7 +130,7 @@ class SettingOptions:
         return changes
 
 
-@takes("redis", audited=True)
+@takes("redis", audited=True, afar=True)
 def set_(
     command: Command,
     key: Annotated[str, typer.Argument(metavar="KEY", help="The App's key.")],
@@ -157,7 +158,15 @@ def set_(
         _, written = await connection.store.apps.update(wanted, changed, wall_ms(), *because)
         return await connection.settle(written)
 
-    command.print_settled(f"changed App {wanted}", {"app_key": wanted}, command.ask(work))
+    def afar(remote: Remote) -> Settled:
+        named = dict(changes)
+        if added or removed:  # another change of these meanwhile would be lost: the endpoint takes the whole list
+            known = frozenset(remote.get(f"/v1/apps/{wanted}")["exempt"])
+            named["exempt"] = sorted((known | added) - removed)
+        # Not by `write`, which leaves out what is None: here it is a value, that of `--user-limit default`.
+        return settled_of(remote.send("PATCH", f"/v1/apps/{wanted}", named | {"reason": because[0]}))
+
+    command.print_settled(f"changed App {wanted}", {"app_key": wanted}, command.ask(work, afar))
 
 
 def _option(setting: str) -> str:

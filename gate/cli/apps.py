@@ -84,25 +84,26 @@ def create(
 
 
 @app.command("list")
-@takes("redis")
+@takes("redis", afar=True)
 def list_(command: Command) -> None:
     """List the Apps."""
 
-    async def work(connection: StoreConnection) -> list[AppFacts]:
-        return sorted(await connection.store.apps.list(), key=lambda one: one.key)
+    async def work(connection: StoreConnection) -> list[dict[str, Any]]:
+        found = sorted(await connection.store.apps.list(), key=lambda one: one.key)
+        return [_document(one, show_secret=False) for one in found]
 
-    listing: Listing[AppFacts] = Listing(
+    listing: Listing[dict[str, Any]] = Listing(
         "apps",
-        lambda one: _document(one, show_secret=False),
+        dict,
         ("key", "name", "environment", "created"),
-        lambda one: (one.key, one.name, one.environment, shown_moment(one.created_at_ms)),
+        lambda one: (one["key"], one["name"], one["environment"], shown_moment(one["created_at_ms"])),
         "there are no Apps yet: gate app create NAME",
     )
-    command.print_rows(listing, command.ask(work))
+    command.print_rows(listing, command.ask(work, lambda remote: remote.get("/v1/apps")["apps"]))
 
 
 @app.command()
-@takes("redis")
+@takes("redis", afar=True)
 def show(
     command: Command,
     key: _Key,
@@ -110,7 +111,13 @@ def show(
 ) -> None:
     """Show an App's settings."""
     wanted = ids.app_key(key)
-    document = _document(command.ask(lambda connection: connection.app(wanted)), show_secret=show_secret)
+    if show_secret and command.is_afar:
+        raise InvalidInput("--show-secret", "works on a node only: no answer over HTTP holds a secret that is in use")
+
+    async def work(connection: StoreConnection) -> dict[str, Any]:
+        return _document(await connection.app(wanted), show_secret=show_secret)
+
+    document = command.ask(work, lambda remote: _in_order(remote.get(f"/v1/apps/{wanted}")))
     if command.as_json:
         print_json(document)
     else:
@@ -227,6 +234,12 @@ def _document(facts: AppFacts, *, show_secret: bool) -> dict[str, Any]:
         del document["secret_count"]
         document["secrets"] = list(opened(facts).secrets)
     return document
+
+
+def _in_order(shown: dict[str, Any]) -> dict[str, Any]:
+    """Settings from elsewhere in the order of `_document`, and behind them those that this version does not know."""
+    usual = app_document(AppFacts(key="", secrets=()))
+    return {name: shown[name] for name in usual if name in shown} | shown
 
 
 def _shown_item(one: object) -> str:

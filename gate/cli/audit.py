@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import orjson
 import typer
@@ -16,6 +16,7 @@ from gate.cli.command import Command, takes
 from gate.cli.options import all_mistakes, given_id
 from gate.cli.output import counted, print_json, print_table, say, shown_id
 from gate.cli.paging import LimitOption, cut_at
+from gate.cli.remote import Remote, raw_id, read_moment
 from gate.cli.time_format import parse_moment, shown_moment
 from gate.core.model import FOREVER_MS
 from gate.errors import InvalidInput
@@ -24,11 +25,26 @@ if TYPE_CHECKING:
     from gate.cli.store_connection import StoreConnection
     from gate.core.model import AppFacts
     from gate.store.audit import AuditEntry, DeploymentEntry
+    from gate.store.writer import Origin
 
 PAGE_ROWS = 1_000
 MAX_SHOWN_MEMBERS = 5
 
 AUDIT_COLUMNS = ("when", "what", "user", "of what", "by", "actor", "reason")
+
+_OF_EVERY_LINE = {
+    "at",
+    "what",
+    "user",
+    "members",
+    "until",
+    "actor",
+    "reason",
+    "by",
+    "on_behalf_of",
+    "request_id",
+    "address",
+}
 
 T = TypeVar("T")
 
@@ -36,7 +52,7 @@ _From = Annotated[str | None, typer.Option("--from", metavar="TIME", help="From 
 _To = Annotated[str | None, typer.Option("--to", metavar="TIME", help="Before then.")]
 
 
-@takes("app", "redis")
+@takes("app", "redis", afar=True)
 def audit(
     command: Command,
     user: Annotated[str | None, typer.Option("--user", metavar="USER", help="Of this User only.")] = None,
@@ -62,7 +78,12 @@ def audit(
         page = partial(connection.store.audit.page, app.key, user=given, from_ms=from_ms, to_ms=to_ms)
         return await _up_to(limit, page)
 
-    found, is_cut = cut_at(limit, command.ask_app(work))
+    def afar(remote: Remote) -> list[AuditEntry]:
+        moments = {"from": from_ms, "to": to_ms}
+        rows = remote.pages("/v1/audit", "entries", limit, "cursor", user=given, **moments)
+        return [_entry_of(one) for one in rows]
+
+    found, is_cut = cut_at(limit, command.ask_app(work, afar))
     if command.as_json:
         # Late: a table needs nothing of HTTP.
         import msgspec
@@ -80,7 +101,20 @@ def _show_deployment(command: Command, from_ms: int, to_ms: int, limit: int) -> 
     async def work(connection: StoreConnection) -> list[DeploymentEntry]:
         return await _up_to(limit, partial(connection.store.audit.deployment_page, from_ms=from_ms, to_ms=to_ms))
 
-    found, is_cut = cut_at(limit, command.ask(work))
+    def afar(remote: Remote) -> list[DeploymentEntry]:
+        from gate.store.audit import DeploymentEntry  # late: only from elsewhere
+
+        moments = {"from": from_ms, "to": to_ms}
+        rows = remote.pages("/v1/deployment-audit", "entries", limit, "cursor", **moments)
+        return [
+            DeploymentEntry(
+                one["at"], one["what"], one["about"], orjson.dumps(one["changed"]), one["actor"], one["reason"],
+                _origin_of(one),
+            )
+            for one in rows
+        ]  # fmt: skip
+
+    found, is_cut = cut_at(limit, command.ask(work, afar))
     if command.as_json:
         # Late: a table needs nothing of HTTP.
         import msgspec
@@ -102,6 +136,35 @@ def _show_deployment(command: Command, from_ms: int, to_ms: int, limit: int) -> 
         print_table(("when", "what", "App or operator", "changed", "by", "actor", "reason"), rows)
     else:
         say("nothing was done")
+
+
+def _entry_of(line: Mapping[str, Any]) -> AuditEntry:
+    """The entry that has this line: the inverse of `gate.http.v1.audit.audit_line`."""
+    from gate.store.audit import NOTED, AuditEntry  # late: only from elsewhere
+
+    what = line["what"]
+    value = b""
+    if what == "app-set":
+        value = orjson.dumps(line["settings"])
+    elif what == "whitelist-switched":
+        value = b"1" if line["on"] else b"0"
+    elif what == "tokens-revoked":
+        value = str(line["before"]).encode()
+    elif what in NOTED:
+        value = orjson.dumps({name: one for name, one in line.items() if name not in _OF_EVERY_LINE})
+    until_ms = read_moment(line["until"]) if "until" in line else 0
+    members = tuple(raw_id(one) for one in line.get("members", ()))
+    user = raw_id(line.get("user", ""))
+    return AuditEntry(
+        line["at"], 0, 0, what, user, members, until_ms, value, line["actor"], line["reason"], _origin_of(line)
+    )
+
+
+def _origin_of(line: Mapping[str, Any]) -> Origin:
+    from gate.store.writer import Origin  # late, as above
+
+    by = line["by"]
+    return Origin(by["kind"], by["name"], line.get("request_id", ""), line.get("address", ""))
 
 
 async def _up_to(limit: int, read: Callable[..., Awaitable[tuple[list[T], str | None]]]) -> list[T]:

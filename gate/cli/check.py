@@ -34,7 +34,7 @@ _Recipient = Annotated[str, typer.Argument(metavar="B", help="The recipient's id
 _NOTHING_DEMANDED: tuple[Revision, ...] = ()
 
 
-@takes("app")
+@takes("app", afar=True)
 def check(
     command: Command,
     sender: _Sender,
@@ -48,6 +48,12 @@ def check(
         a = mistakes.take(lambda: given_id(sender, "A"), b"")
         b = mistakes.take(lambda: given_id(recipient, "B"), b"")
         demanded = mistakes.take(lambda: _demanded(min_revision), _NOTHING_DEMANDED)
+    if command.is_afar:
+        query = {"from": a, "to": b, "min": min_revision}
+        verdict_afar = command.afar(lambda remote: remote.get("/v1/check", **query))
+        _print_verdict(command, verdict_afar)
+        _warn_of_age(verdict_afar["stale_ms"])
+        raise typer.Exit(0 if verdict_afar["allowed"] else 1)
     key = command.app_key()
     with opened_replica(command.data) as replica:
         status_page = replica.view()  # before the facts, which may become newer
@@ -57,26 +63,15 @@ def check(
             app = _app(snapshot, key)
             verdict = app.decide(a, b, wall_ms())
             revision = revision_of(snapshot, key, (a, b))
-        if command.as_json:
-            print_json(
-                {
-                    "allowed": verdict.allowed,
-                    "verdict": verdict.word,
-                    "until": verdict.until_ms,
-                    "revision": revision,
-                    "stale_ms": status_page.stale_ms,
-                }
-            )
-        else:
-            until = f" until {shown_moment(verdict.until_ms)}" if verdict.until_ms else ""
-            say(f"{verdict.word}{until}")
+        document = {"allowed": verdict.allowed, "verdict": verdict.word, "until": verdict.until_ms}
+        _print_verdict(command, document | {"revision": revision, "stale_ms": status_page.stale_ms})
         if app.app.shadow:
             warn(f"gate: App {key} is in shadow mode: every check answers allowed (gate explain shows the verdict)")
         warn_if_stale(status_page)
     raise typer.Exit(0 if verdict.allowed else 1)
 
 
-@takes("app")
+@takes("app", afar=True)
 def explain(
     command: Command,
     sender: _Sender,
@@ -86,6 +81,12 @@ def explain(
     with all_mistakes() as mistakes:
         a = mistakes.take(lambda: given_id(sender, "A"), b"")
         b = mistakes.take(lambda: given_id(recipient, "B"), b"")
+    if command.is_afar:
+        explained_afar = command.afar(lambda remote: remote.get("/v1/explain", **{"from": a, "to": b}))
+        del explained_afar["revision"]  # `revisions` has it too
+        _print_explanation(command, explained_afar, a, b)
+        _warn_of_age(explained_afar["stale_ms"])
+        raise typer.Exit(0 if explained_afar["allowed"] else 1)
     key = command.app_key()
     with opened_replica(command.data) as replica:
         status_page = replica.view()
@@ -93,10 +94,7 @@ def explain(
             _app(snapshot, key)
             explained = explained_by(snapshot, key, a, b)
         explained["stale_ms"] = status_page.stale_ms
-        if command.as_json:
-            print_json(explained)
-        else:
-            _print_explained(explained, shown_id(a), shown_id(b))
+        _print_explanation(command, explained, a, b)
         warn_if_stale(status_page)
     raise typer.Exit(0 if explained["allowed"] else 1)
 
@@ -125,8 +123,13 @@ def warn_if_stale(status_page: StatusView) -> None:
     if not status_page.stale_ms:
         return
     state = status_page.state.name.lower().replace("_", " ")
-    age = "an unknown time" if status_page.stale_ms >= NEVER_FRESH_MS else shown_duration(status_page.stale_ms)
-    warn(f"gate: these facts may be old: not known to be complete for {age} (the replicator is {state})")
+    _warn_of_age(status_page.stale_ms, f" (the replicator is {state})")
+
+
+def _warn_of_age(stale_ms: int, state: str = "") -> None:
+    if stale_ms:
+        age = "an unknown time" if stale_ms >= NEVER_FRESH_MS else shown_duration(stale_ms)
+        warn(f"gate: these facts may be old: not known to be complete for {age}{state}")
 
 
 def _demanded(min_revision: str | None) -> tuple[Revision, ...]:
@@ -138,6 +141,18 @@ def _app(snapshot: Reading, key: str) -> AppReading:
     if found is None:
         raise AppUnknown(f"no App has the key {key!r} (gate app list shows them)")
     return found
+
+
+def _print_verdict(command: Command, document: Mapping[str, Any]) -> None:
+    until = f" until {shown_moment(document['until'])}" if document["until"] else ""
+    command.print(document, f"{document['verdict']}{until}")
+
+
+def _print_explanation(command: Command, explained: Mapping[str, Any], sender: bytes, recipient: bytes) -> None:
+    if command.as_json:
+        print_json(explained)
+    else:
+        _print_explained(explained, shown_id(sender), shown_id(recipient))
 
 
 def _print_explained(explained: Mapping[str, Any], sender: str, recipient: str) -> None:

@@ -32,7 +32,10 @@ from gate.cli.options import (
     login_name,
 )
 from gate.cli.output import print_json, print_table, say
+from gate.cli.remote import ELSEWHERE, Remote, node_only, remote_of
+from gate.core import ids
 from gate.core.reasons import MAX_ACTOR_CHARS, audit_text
+from gate.errors import InvalidInput
 
 if TYPE_CHECKING:
     from gate.cli.store_connection import Settled, StoreConnection
@@ -77,14 +80,41 @@ class Command(Target):
             mistakes.take(lambda: audit_text(actor, "--actor", MAX_ACTOR_CHARS), ""),
         )
 
-    def ask(self, work: Callable[[StoreConnection], Awaitable[T]]) -> T:
-        """Connect to the store, do the work, leave."""
+    def app_key(self) -> str:
+        """The App meant. From elsewhere only an option or the environment names one: this machine's node has another."""
+        there = ELSEWHERE.get()
+        if there is None or self.app is not None:
+            return super().app_key()
+        if there.app is None:
+            raise InvalidInput("--app", "say which App: --app KEY, or GATE_APP")
+        return ids.app_key(there.app)
+
+    @property
+    def is_afar(self) -> bool:
+        """Whether `--url` names a deployment, which is then asked in place of this machine's node."""
+        return ELSEWHERE.get() is not None
+
+    def afar(self, work: Callable[[Remote], T] | None, *, of_app: bool = True) -> T:
+        """The work of a command over HTTP, about the App that the options name, or with `of_app` off about the deployment."""
+        remote = remote_of(self.app_key() if of_app else "")
+        if work is None or remote is None:
+            raise node_only()
+        return work(remote)
+
+    def ask(self, work: Callable[[StoreConnection], Awaitable[T]], afar: Callable[[Remote], T] | None = None) -> T:
+        """Connect to the store, do the work, leave. `afar` does the same from elsewhere, here and below."""
+        if self.is_afar:
+            return self.afar(afar, of_app=False)
         from gate.cli.store_connection import run_with  # late: asyncio takes longer to import than a check to answer
 
         return run_with(self, work)
 
-    def ask_app(self, work: Callable[[StoreConnection, AppFacts], Awaitable[T]]) -> T:
+    def ask_app(
+        self, work: Callable[[StoreConnection, AppFacts], Awaitable[T]], afar: Callable[[Remote], T] | None = None
+    ) -> T:
         """The same with the App that the options name; `AppUnknown` before the work begins."""
+        if self.is_afar:
+            return self.afar(afar)
         key = self.app_key()
 
         async def of_app(connection: StoreConnection) -> T:
@@ -92,16 +122,26 @@ class Command(Target):
 
         return self.ask(of_app)
 
-    def write(self, write: Callable[[AppWrites], Awaitable[WriteReceipt]], why: str = "", by: str = "") -> Settled:
+    def write(
+        self,
+        write: Callable[[AppWrites], Awaitable[WriteReceipt]],
+        why: str = "",
+        by: str = "",
+        afar: Callable[[Remote], Settled] | None = None,
+    ) -> Settled:
         """Write for the App, and wait until it is effective."""
 
         async def settled(connection: StoreConnection, app: AppFacts) -> Settled:
             return await connection.write(write(connection.writes(app, why, by)))
 
-        return self.ask_app(settled)
+        return self.ask_app(settled, afar)
 
-    def ask_presence(self, work: Callable[[PresenceStore, str], Awaitable[T]]) -> T:
+    def ask_presence(
+        self, work: Callable[[PresenceStore, str], Awaitable[T]], afar: Callable[[Remote], T] | None = None
+    ) -> T:
         """Connect to Presence, do the work for the App that the options name, leave."""
+        if self.is_afar:
+            return self.afar(afar)
         from gate.cli.presence_connection import ask_presence  # late, as above
 
         return ask_presence(self, work)
@@ -143,9 +183,12 @@ class Listing(NamedTuple, Generic[T]):
 
 
 def takes(
-    *where: Where, audited: bool = False, prints_json: bool = True
+    *where: Where, audited: bool = False, prints_json: bool = True, afar: bool = False
 ) -> Callable[[Callable[Concatenate[Command, P], None]], Callable[..., None]]:
-    """Give a command the shared options: those named, `--data`, `--json`, and `--reason` and `--actor` if `audited`."""
+    """Give a command the shared options: those named, `--data`, `--json`, and `--reason` and `--actor` if `audited`.
+
+    With `afar` it works from elsewhere too: each `Command.ask_...` that it calls is given a function for that.
+    """
     names = {"data", *where} | ({"reason", "actor"} if audited else set()) | ({"as_json"} if prints_json else set())
     shared = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=option)
@@ -158,6 +201,8 @@ def takes(
 
         @functools.wraps(function)
         def run(**given: Any) -> None:
+            if ELSEWHERE.get() is not None and not afar:
+                raise node_only()
             command = Command(**{one.name: given.pop(one.name) for one in shared})
             arguments: dict[str, Any] = {one.name: _taken(one, given) for one in own}
             function(command, **arguments)  # type: ignore[call-arg]

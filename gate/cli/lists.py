@@ -15,6 +15,7 @@ from gate.cli.command import Command, Listing, takes
 from gate.cli.options import Mistakes, all_mistakes, given_id, given_ids
 from gate.cli.output import counted, json_id, print_table, say, shown_id, some_ids
 from gate.cli.paging import DEFAULT_LIMIT, LimitOption, cut_at
+from gate.cli.remote import Remote, raw_id, read_moment
 from gate.cli.time_format import future, json_moment, one_end, shown_moment
 from gate.clock import wall_ms
 from gate.core.model import FOREVER_MS, ListKind
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 PAGE_ROWS = 1_000
 """Rows per request to the store."""
+MAX_LIMIT = 1 << 31
+"""More than a list may hold: all of it."""
 
 _Owner = Annotated[str, typer.Argument(metavar="OWNER", help="Whose list.")]
 _Members = Annotated[list[str], typer.Argument(metavar="MEMBER", help="Who is on it.")]
@@ -69,14 +72,20 @@ def _register(noun: typer.Typer, kind: ListKind, name: str) -> None:
 
 def _register_add(noun: typer.Typer, kind: ListKind, name: str) -> None:
     @noun.command("add", help=f"Put members on OWNER's {name}: all of them or, past the App's ceiling, none.")
-    @takes("app", "redis", audited=True)
+    @takes("app", "redis", audited=True, afar=True)
     def add(command: Command, owner: _Owner, members: _Members, end: EntryEndOptions) -> None:
         now_ms = wall_ms()
         with all_mistakes() as mistakes:
             whose, whom = _owner_and_members(owner, members, mistakes)
             why, by = command.why_and_by(mistakes)
             until_ms = mistakes.take(lambda: end.at(now_ms), FOREVER_MS)
-        settled = command.write(lambda writes: writes.add(kind, whose, whom, until_ms), why, by)
+        body = _document(whose, whom) | {"until": json_moment(until_ms), "reason": why, "actor": by}
+        settled = command.write(
+            lambda writes: writes.add(kind, whose, whom, until_ms),
+            why,
+            by,
+            lambda remote: remote.write("POST", _path(kind), body),
+        )
         ending = "" if until_ms == FOREVER_MS else f" until {shown_moment(until_ms)}"
         done = f"{counted(len(whom), 'member')} on the {name} of {shown_id(whose)}{ending}"
         command.print_settled(done, _document(whose, whom) | {"until": json_moment(until_ms)}, settled)
@@ -84,7 +93,7 @@ def _register_add(noun: typer.Typer, kind: ListKind, name: str) -> None:
 
 def _register_remove(noun: typer.Typer, kind: ListKind, name: str) -> None:
     @noun.command("remove", help=f"Take members off OWNER's {name}; names those that were not on it.")
-    @takes("app", "redis", audited=True)
+    @takes("app", "redis", audited=True, afar=True)
     def remove(command: Command, owner: _Owner, members: _Members) -> None:
         with all_mistakes() as mistakes:
             whose, whom = _owner_and_members(owner, members, mistakes)
@@ -96,7 +105,12 @@ def _register_remove(noun: typer.Typer, kind: ListKind, name: str) -> None:
             absent = [member for member, on in zip(whom, held, strict=True) if not on]
             return await connection.write(writes.remove(kind, whose, whom)), absent
 
-        settled, absent = command.ask_app(work)
+        def afar(remote: Remote) -> tuple[Settled, list[bytes]]:
+            held = {member for member, _ in _entries_afar(remote, kind, whose, MAX_LIMIT)}
+            body = _document(whose, whom) | {"reason": why, "actor": by}
+            return remote.write("DELETE", _path(kind), body), [member for member in whom if member not in held]
+
+        settled, absent = command.ask_app(work, afar)
         if command.as_json or len(absent) < len(whom):
             done = f"{counted(len(whom) - len(absent), 'member')} taken off the {name} of {shown_id(whose)}"
             document = _document(whose, whom) | {"not_listed": [json_id(member) for member in absent]}
@@ -107,7 +121,7 @@ def _register_remove(noun: typer.Typer, kind: ListKind, name: str) -> None:
 
 def _register_list(noun: typer.Typer, kind: ListKind, name: str) -> None:
     @noun.command("list", help=f"Show OWNER's {name}, the newest entry first.")
-    @takes("app", "redis")
+    @takes("app", "redis", afar=True)
     def list_(command: Command, owner: _Owner, limit: LimitOption = DEFAULT_LIMIT) -> None:
         whose = given_id(owner, "OWNER")
         entries, is_cut = cut_at(limit, _entries(command, kind, whose, limit))
@@ -123,7 +137,7 @@ def _register_list(noun: typer.Typer, kind: ListKind, name: str) -> None:
 
 def _register_contains(noun: typer.Typer, kind: ListKind, name: str) -> None:
     @noun.command("contains", help=f"Is each member on OWNER's {name}? Exits 1 unless all are.")
-    @takes("app", "redis")
+    @takes("app", "redis", afar=True)
     def contains(command: Command, owner: _Owner, members: _Members) -> None:
         with all_mistakes() as mistakes:
             whose, whom = _owner_and_members(owner, members, mistakes)
@@ -131,7 +145,11 @@ def _register_contains(noun: typer.Typer, kind: ListKind, name: str) -> None:
         async def work(connection: StoreConnection, app: AppFacts) -> list[bool]:
             return list(await connection.store.lists.contains(app.key, kind, whose, whom, wall_ms()))
 
-        found = list(zip(whom, command.ask_app(work), strict=True))
+        def afar(remote: Remote) -> list[bool]:
+            held = {member for member, _ in _entries_afar(remote, kind, whose, MAX_LIMIT)}
+            return [member in held for member in whom]
+
+        found = list(zip(whom, command.ask_app(work, afar), strict=True))
         rows = [{"member": json_id(member), "on": on} for member, on in found]
         lines = (f"{shown_id(member)}: {'on' if on else 'not on'} the {name}" for member, on in found)
         command.print({"owner": json_id(whose), "members": rows}, *lines)
@@ -143,14 +161,14 @@ _register(whitelist, ListKind.WHITELIST, "Whitelist")
 
 
 @whitelist.command("on")
-@takes("app", "redis", audited=True)
+@takes("app", "redis", audited=True, afar=True)
 def switch_on(command: Command, users: _Users) -> None:
     """Enable the Whitelists of Users: only those on them may message these Users."""
     _switch(command, users, True)
 
 
 @whitelist.command("off")
-@takes("app", "redis", audited=True)
+@takes("app", "redis", audited=True, afar=True)
 def switch_off(command: Command, users: _Users) -> None:
     """Disable the Whitelists of Users; the entries stay."""
     _switch(command, users, False)
@@ -181,7 +199,13 @@ def _switch(command: Command, users: list[str], on: bool) -> None:
     with all_mistakes() as mistakes:
         given = given_ids(users, "USER", mistakes)
         why, by = command.why_and_by(mistakes)
-    settled = command.write(lambda writes: writes.switch(given, on), why, by)
+    body = {"users": [json_id(user) for user in given], "on": on, "reason": why, "actor": by}
+    settled = command.write(
+        lambda writes: writes.switch(given, on),
+        why,
+        by,
+        lambda remote: remote.write("PUT", "/v1/whitelist-switch", body),
+    )
     done = f"the Whitelist of {counted(len(given), 'User')} is {'on' if on else 'off'}"
     command.print_settled(done, {"users": [json_id(user) for user in given], "on": on}, settled)
 
@@ -204,7 +228,16 @@ def _entries(command: Command, kind: ListKind, owner: bytes, limit: int) -> list
                 break
         return found
 
-    return command.ask_app(work)
+    return command.ask_app(work, lambda remote: _entries_afar(remote, kind, owner, limit))
+
+
+def _entries_afar(remote: Remote, kind: ListKind, owner: bytes, limit: int) -> list[tuple[bytes, int]]:
+    rows = remote.pages(_path(kind), "members", limit, owner=owner)
+    return [(raw_id(one["user"]), read_moment(one["until"])) for one in rows]
+
+
+def _path(kind: ListKind) -> str:
+    return f"/v1/{kind.name.lower()}"
 
 
 def _document(owner: bytes, members: list[bytes]) -> dict[str, Any]:

@@ -5,8 +5,9 @@ As `gate check` does for a question with two answers, the exit status is 0 if ev
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +15,7 @@ from gate.cli.command import Command, takes
 from gate.cli.online_history import MINUTES, print_history
 from gate.cli.options import all_mistakes, given_ids
 from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id
+from gate.cli.remote import Remote, raw_id
 from gate.cli.time_format import shown_moment
 from gate.clock import wall_ms
 from gate.errors import InvalidInput
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from gate.store.presence import PresenceStore
 
 
-@takes("app", "redis", "presence_redis")
+@takes("app", "redis", "presence_redis", afar=True)
 def online(
     command: Command,
     users: Annotated[list[str] | None, typer.Argument(metavar="USER", help="Ids of Users.")] = None,
@@ -37,12 +39,11 @@ def online(
         raise InvalidInput("USER", "say which, or --counts, or --history; one of them")
     if history:
         now_ms = wall_ms()
-        print_history(
-            command.ask_presence(partial(_sampled, now_ms - MINUTES * 60_000)), now_ms, as_json=command.as_json
-        )
+        samples = command.ask_presence(partial(_sampled, now_ms - MINUTES * 60_000), _sampled_afar)
+        print_history(samples, now_ms, as_json=command.as_json)
         return
     if not users:
-        _print_counts(command.ask_presence(_counted), command.as_json)
+        _print_counts(command.ask_presence(_counted, _counted_afar), command.as_json)
         return
     with all_mistakes() as mistakes:
         given = given_ids(users, "USER", mistakes)
@@ -50,7 +51,11 @@ def online(
     async def work(presence: PresenceStore, app_key: str) -> list[UserPresence]:
         return await presence.presences(app_key, given)
 
-    found = list(zip(given, command.ask_presence(work), strict=True))
+    def afar(remote: Remote) -> list[UserPresence]:
+        answer = remote.send("POST", "/v1/presence", {"users": [json_id(user) for user in given]})
+        return [_presence_of(one) for one in answer["presence"]]
+
+    found = list(zip(given, command.ask_presence(work, afar), strict=True))
     if command.as_json:
         print_json({"presence": [presence_document(user, presence) for user, presence in found]})
     else:
@@ -81,6 +86,46 @@ async def _counted(presence: PresenceStore, app_key: str) -> Counts:
 
 async def _sampled(since_ms: int, presence: PresenceStore, app_key: str) -> list[Sample]:
     return await presence.history(app_key, since_ms)
+
+
+def _presence_of(shown: Mapping[str, Any]) -> UserPresence:
+    """The Presence that has this document: a platform's Sessions have its moment, since nothing more is shown of them."""
+    from gate.core.presence import Session, UserPresence  # late: only from elsewhere
+
+    user = raw_id(shown["user"])
+    sessions = [
+        Session("", user, one["platform"], b"", 0, one["since_ms"], "", 0, 0)
+        for one in shown["platforms"]
+        for _ in range(one["sessions"])
+    ]
+    return UserPresence(tuple(sessions), shown["last_seen_ms"] or 0, shown["last_active_ms"] or 0)
+
+
+def _counted_afar(remote: Remote) -> Counts:
+    from gate.core.presence import Counts  # late, as above
+
+    shown = remote.get("/v1/presence/counts")
+    return Counts(shown["users"], pairs_of(shown), shown["sweeping"])
+
+
+def _sampled_afar(remote: Remote) -> list[Sample]:
+    from gate.core.presence import Sample  # late, as above
+
+    samples = remote.get("/v1/presence/history", minutes=MINUTES)["samples"]
+    return [Sample(one["users"], pairs_of(one), one["at_ms"]) for one in samples]
+
+
+def pairs_of(shown: Mapping[str, Any]) -> dict[tuple[bytes, str], int]:
+    """Numbers of Gateway and platform with these sums by platform and by Gateway, which are all that is shown of them."""
+    pairs: dict[tuple[bytes, str], int] = {}
+    left = dict(shown["by_gateway"])
+    for platform, many in shown["by_platform"].items():
+        for gateway in left:
+            # Each platform fills up the Gateways in order.
+            if taken := min(many, left[gateway]):
+                pairs[gateway.encode(), platform] = taken
+                many, left[gateway] = many - taken, left[gateway] - taken
+    return pairs
 
 
 def state_of(presence: UserPresence) -> str:

@@ -7,7 +7,7 @@ shorter. All Users of one call are banned by one write a Partition, and the call
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,6 +15,7 @@ from gate.cli.command import Command, Listing, takes
 from gate.cli.options import all_mistakes, given_ids
 from gate.cli.output import counted, json_id, say, shown_id, some_ids
 from gate.cli.paging import DEFAULT_LIMIT, LimitOption, all_rows, cut_at
+from gate.cli.remote import Remote, known_user, raw_id, read_moment, settled_of
 from gate.cli.time_format import future, json_moment, one_end, shown_moment
 from gate.clock import wall_ms
 from gate.core.model import FOREVER_MS
@@ -57,37 +58,37 @@ class EndOptions:
         return future(one_end(now_ms, **asdict(self)), now_ms)
 
 
-@takes("app", "redis", audited=True)
+@takes("app", "redis", audited=True, afar=True)
 def ban(command: Command, users: _Users, end: EndOptions) -> None:
     """Ban Users: the App refuses them until the Ban ends."""
     _impose(command, "bans", users, end)
 
 
-@takes("app", "redis", audited=True)
+@takes("app", "redis", audited=True, afar=True)
 def mute(command: Command, users: _Users, end: EndOptions) -> None:
     """Mute Users: they may connect and read, but not send, until the Mute ends."""
     _impose(command, "mutes", users, end)
 
 
-@takes("app", "redis", audited=True)
+@takes("app", "redis", audited=True, afar=True)
 def unban(command: Command, users: _Users) -> None:
     """Lift the Bans of Users, banned or not."""
     _lift(command, "bans", users)
 
 
-@takes("app", "redis", audited=True)
+@takes("app", "redis", audited=True, afar=True)
 def unmute(command: Command, users: _Users) -> None:
     """Lift the Mutes of Users, muted or not."""
     _lift(command, "mutes", users)
 
 
-@takes("app", "redis")
+@takes("app", "redis", afar=True)
 def bans(command: Command, limit: LimitOption = DEFAULT_LIMIT) -> None:
     """List who is banned, the latest end first."""
     _list(command, "bans", limit)
 
 
-@takes("app", "redis")
+@takes("app", "redis", afar=True)
 def mutes(command: Command, limit: LimitOption = DEFAULT_LIMIT) -> None:
     """List who is muted, the latest end first."""
     _list(command, "mutes", limit)
@@ -111,7 +112,13 @@ def _impose(command: Command, kind: Noun, users: list[str], end: EndOptions) -> 
         imposed = await connection.writes(app, why, by, now_ms).impose(_PENALTIES[kind], given, until_ms)
         return await connection.settle(imposed.written), imposed.skipped
 
-    settled, skipped = command.ask_app(work)
+    def afar(remote: Remote) -> tuple[Settled, list[bytes]]:
+        end: dict[str, Any] = {"permanent": True} if until_ms == FOREVER_MS else {"until": until_ms}
+        body = {"users": [json_id(user) for user in given], **end, "reason": why, "actor": by}
+        answer = remote.send("POST", f"/v1/{kind}", body)
+        return settled_of(answer), [raw_id(user) for user in answer.get("skipped", ())]
+
+    settled, skipped = command.ask_app(work, afar)
     done = [user for user in given if user not in skipped]
     document = {"users": [json_id(user) for user in done], "skipped": [json_id(user) for user in skipped]}
     end_words = "without end" if until_ms == FOREVER_MS else f"until {shown_moment(until_ms)}"
@@ -136,7 +143,13 @@ def _lift(command: Command, kind: Noun, users: list[str]) -> None:
         free = [user for user, until_ms in zip(given, ends, strict=True) if until_ms <= writes.now_ms]
         return await connection.write(writes.lift(_PENALTIES[kind], given)), free
 
-    settled, free = command.ask_app(work)
+    def afar(remote: Remote) -> tuple[Settled, list[bytes]]:
+        # Asked before, as above: what is imposed or lifted meanwhile only changes what is shown.
+        free = [user for user in given if (known_user(remote, user) or {}).get(_PENALTIES[kind]) is None]
+        body = {"users": [json_id(user) for user in given], "reason": why, "actor": by}
+        return remote.write("DELETE", f"/v1/{kind}", body), free
+
+    settled, free = command.ask_app(work, afar)
     if command.as_json or len(free) < len(given):
         document = {"users": [json_id(user) for user in given], f"not_{_PAST[kind]}": [json_id(user) for user in free]}
         done = f"{counted(len(given) - len(free), 'User')} no longer {_PAST[kind]}"
@@ -155,7 +168,15 @@ def _list(command: Command, kind: Noun, limit: int) -> None:
 
         return await all_rows(page, limit)
 
-    found, is_cut = cut_at(limit, command.ask_app(work))
+    def afar(remote: Remote) -> list[Penalty]:
+        from gate.store.penalties import Penalty  # late: the help page needs no store
+
+        return [
+            Penalty(raw_id(one["user"]), read_moment(one["until"]), one["reason"], one["actor"])
+            for one in remote.pages(f"/v1/{kind}", kind, limit)
+        ]
+
+    found, is_cut = cut_at(limit, command.ask_app(work, afar))
     listing: Listing[Penalty] = Listing(
         kind,
         lambda one: {

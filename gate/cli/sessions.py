@@ -14,6 +14,7 @@ from gate.cli.online import presence_document
 from gate.cli.options import all_mistakes, given_id
 from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id
 from gate.cli.presence_connection import open_both
+from gate.cli.remote import Remote, path_id
 from gate.cli.store_connection import run
 from gate.cli.time_format import shown_moment
 from gate.core.presence import Session, parse_platform, session_parts
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 _User = Annotated[str, typer.Argument(metavar="USER", help="The User's id.")]
 
 
-@takes("app", "redis", "presence_redis")
+@takes("app", "redis", "presence_redis", afar=True)
 def sessions(command: Command, user: _User) -> None:
     """Show a User's live Sessions, the oldest first. Exits 1 if there are none."""
     given = given_id(user, "USER")
@@ -35,7 +36,20 @@ def sessions(command: Command, user: _User) -> None:
         (found,) = await presence.presences(app_key, [given])
         return found
 
-    found = command.ask_presence(work)
+    def afar(remote: Remote) -> UserPresence:
+        from gate.core.presence import UserPresence  # late: only from elsewhere
+
+        shown = remote.get(f"/v1/users/{path_id(given)}/sessions")
+        live = tuple(
+            Session(
+                one["session"], given, one["platform"], one["gateway"].encode(), 0, one["since_ms"], one["ip"], 0,
+                one["active_ms"] or 0,
+            )
+            for one in shown["sessions"]
+        )  # fmt: skip
+        return UserPresence(live, shown["last_seen_ms"] or 0, shown["last_active_ms"] or 0)
+
+    found = command.ask_presence(work, afar)
     if command.as_json:
         print_json({**presence_document(given, found), "sessions": [_document(one) for one in found.sessions]})
     elif found.sessions:
@@ -47,7 +61,7 @@ def sessions(command: Command, user: _User) -> None:
     raise typer.Exit(0 if found.sessions else 1)
 
 
-@takes("app", "redis", "presence_redis", audited=True)
+@takes("app", "redis", "presence_redis", audited=True, afar=True)
 def kick(
     command: Command,
     user: _User,
@@ -71,7 +85,12 @@ def kick(
             because = Attribution(by, why)
             return await kick_user(facts.audit, presence, app_key, given, because, session=session, platform=platform)
 
-    closed = run(work())
+    def afar(remote: Remote) -> int:
+        body = {"session": session, "platform": platform, "reason": why, "actor": by}
+        closed: int = remote.send("POST", f"/v1/users/{path_id(given)}/kick", body)["closed"]
+        return closed
+
+    closed = command.afar(afar) if command.is_afar else run(work())
     lines = [f"{counted(closed, 'Session')} of {shown_id(given)} closed"] if closed else []
     command.print({"user": json_id(given), "closed": closed}, *lines)
     if not closed:

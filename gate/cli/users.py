@@ -7,7 +7,8 @@ development Apps; in production a User is deactivated.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ from gate.cli.deactivated import deactivate, deactivated, erasure_proof, reactiv
 from gate.cli.options import Mistakes, all_mistakes, given_id, given_ids
 from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id
 from gate.cli.paging import DEFAULT_LIMIT, PAGE_ROWS, LimitOption, cut_at
+from gate.cli.remote import APPLIED, Remote, known_user, path_id, raw_id, read_moment, settled_of
 from gate.cli.time_format import json_moment, parse_moment, shown_moment
 from gate.core.model import AppFacts, UserFacts
 from gate.core.registration import profile_mistakes, registrable
@@ -51,26 +53,46 @@ class ProfileOptions:
 
 
 @user.command()
-@takes("app", "redis")
+@takes("app", "redis", afar=True)
 def add(command: Command, users: _Users, profile: ProfileOptions) -> None:
     """Register Users; those that are registered stay so. All or, past the App's limit, none."""
     with all_mistakes() as mistakes:
         given = [_registrable(one, mistakes) for one in dict.fromkeys(users)]
         profile.check(mistakes)
 
-    settled = command.write(lambda writes: writes.register_all(given, profile.name, profile.portrait))
+    def afar(remote: Remote) -> Settled:
+        from gate.cli.store_connection import Settled  # late, as in `gate.cli.remote`
+
+        # One call each: past the App's limit, those before stay registered.
+        answers = [
+            remote.send("POST", "/v1/users", {"user": json_id(one), "name": profile.name, "portrait": profile.portrait})
+            for one in given
+        ]
+        written = [answer for answer in answers if answer["revision"] is not None]
+        if not written:
+            return Settled("", "all", 1)
+        slowest = max((settled_of(answer) for answer in written), key=lambda one: APPLIED.index(one.applied))
+        return replace(slowest, revision=",".join(dict.fromkeys(answer["revision"] for answer in written)))
+
+    settled = command.write(lambda writes: writes.register_all(given, profile.name, profile.portrait), afar=afar)
     _print_settled(command, settled, f"{counted(len(given), 'User')} registered", given)
 
 
 @user.command()
-@takes("app", "redis")
+@takes("app", "redis", afar=True)
 def token(command: Command, user_: _User, profile: ProfileOptions) -> None:
     """Mint a Token and register its User. Any client that presents the Token acts as that User."""
     with all_mistakes() as mistakes:
         given = _registrable(user_, mistakes)
         profile.check(mistakes)
+
+    def afar(remote: Remote) -> tuple[str, int]:
+        body = {"user": json_id(given), "name": profile.name, "portrait": profile.portrait}
+        answer = remote.send("POST", "/v1/tokens", body)
+        return answer["token"], answer["expires"] or 0
+
     minted, expires_at_ms = command.ask_app(
-        lambda connection, app: minted_token(connection, app, given, profile.name, profile.portrait)
+        lambda connection, app: minted_token(connection, app, given, profile.name, profile.portrait), afar
     )
     command.print({"user": json_id(given), "token": minted, "expires_at": expires_at_ms or None}, minted)
 
@@ -86,7 +108,7 @@ async def minted_token(
 
 
 @user.command("info")
-@takes("app", "redis")
+@takes("app", "redis", afar=True)
 def show(command: Command, user_: _User) -> None:
     """Show one User: profile, and the facts that verdicts are made of. Exits 1 if it is not registered."""
     given = given_id(user_, "USER")
@@ -98,7 +120,7 @@ def show(command: Command, user_: _User) -> None:
             raise UserUnknown(given)
         return profile, facts
 
-    document = _document(*command.ask_app(work))
+    document = _document(*command.ask_app(work, lambda remote: _known_afar(remote, given)))
     if command.as_json:
         print_json(document)
     else:
@@ -106,7 +128,7 @@ def show(command: Command, user_: _User) -> None:
 
 
 @user.command()
-@takes("app", "redis")
+@takes("app", "redis", afar=True)
 def refresh(command: Command, user_: _User, profile: ProfileOptions) -> None:
     """Change a User's name or portrait; what is not named stays, an empty one is cleared."""
     with all_mistakes() as mistakes:
@@ -118,12 +140,15 @@ def refresh(command: Command, user_: _User, profile: ProfileOptions) -> None:
     async def work(connection: StoreConnection, app: AppFacts) -> None:
         await connection.store.users.refresh(app.key, given, profile.name, profile.portrait)
 
-    command.ask_app(work)
+    def afar(remote: Remote) -> None:
+        remote.send("PATCH", f"/v1/users/{path_id(given)}", {"name": profile.name, "portrait": profile.portrait})
+
+    command.ask_app(work, afar)
     command.print({"user": json_id(given)}, f"changed User {shown_id(given)}")
 
 
 @user.command("list")
-@takes("app", "redis")
+@takes("app", "redis", afar=True)
 def list_(
     command: Command,
     limit: LimitOption = DEFAULT_LIMIT,
@@ -141,7 +166,12 @@ def list_(
                 break
         return await connection.store.users.count(app.key), found[: limit + 1]
 
-    total, rows_found = command.ask_app(work)
+    def afar(remote: Remote) -> tuple[int, list[Profile]]:
+        order = "newest" if newest else "oldest"
+        rows = [_profile_of(one) for one in remote.pages("/v1/users", "users", limit, order=order)]
+        return remote.get("/v1/users", count=1)["total"], rows
+
+    total, rows_found = command.ask_app(work, afar)
     found, is_cut = cut_at(limit, rows_found)
     command.print_rows(_USERS, found, {"total": total}, **is_cut)
     if found and total > len(found) and not command.as_json:
@@ -149,7 +179,7 @@ def list_(
 
 
 @user.command()
-@takes("app", "redis", audited=True)
+@takes("app", "redis", audited=True, afar=True)
 def delete(
     command: Command,
     users: _Users,
@@ -160,12 +190,15 @@ def delete(
     if not yes:
         typer.confirm(f"Delete {counted(len(given), 'User')} and everything of their own?", abort=True, err=True)
 
-    settled = command.write(lambda writes: writes.erase(given), why, by)
+    body = {"users": [json_id(one) for one in given], "reason": why, "actor": by}
+    settled = command.write(
+        lambda writes: writes.erase(given), why, by, lambda remote: remote.write("DELETE", "/v1/users", body)
+    )
     _print_settled(command, settled, f"{counted(len(given), 'User')} deleted", given)
 
 
 @user.command()
-@takes("app", "redis", audited=True)
+@takes("app", "redis", audited=True, afar=True)
 def expire(
     command: Command,
     users: _Users,
@@ -178,7 +211,13 @@ def expire(
         given, why, by = mistakes.take(lambda: _users_and_why(command, users), (list[bytes](), "", ""))
         before_ms = None if before is None else mistakes.take(lambda: parse_moment(before, "--before"), 0)
 
-    settled = command.write(lambda writes: writes.revoke_tokens(given, before_ms), why, by)
+    body = {"users": [json_id(one) for one in given], "before": before_ms, "reason": why, "actor": by}
+    settled = command.write(
+        lambda writes: writes.revoke_tokens(given, before_ms),
+        why,
+        by,
+        lambda remote: remote.write("DELETE", "/v1/tokens", body),
+    )
     _print_settled(command, settled, f"Tokens of {counted(len(given), 'User')} revoked", given)
 
 
@@ -202,6 +241,29 @@ def _users_and_why(command: Command, users: list[str]) -> tuple[list[bytes], str
         given = given_ids(users, "USER", mistakes)
         why, by = command.why_and_by(mistakes)
     return given, why, by
+
+
+def _profile_of(shown: Mapping[str, Any]) -> Profile:
+    from gate.store.users import Profile  # late: the help page needs no store
+
+    return Profile(raw_id(shown["user"]), shown["registered_at"] or 0, shown["name"], shown["portrait"])
+
+
+def _known_afar(remote: Remote, user: bytes) -> tuple[Profile, UserFacts]:
+    shown = known_user(remote, user)
+    if shown is None or shown["registered_at"] is None:
+        raise UserUnknown(user)
+    facts = UserFacts(
+        registered=True,
+        deactivated=shown["deactivated"],
+        whitelist_on=shown["whitelist_on"],
+        banned_until_ms=read_moment(shown["ban"]["until"]) if shown["ban"] else 0,
+        muted_until_ms=read_moment(shown["mute"]["until"]) if shown["mute"] else 0,
+        tokens_valid_from_ms=shown["tokens_valid_from"] or 0,
+        blacklist_size=shown["blacklist_size"],
+        whitelist_size=shown["whitelist_size"],
+    )
+    return _profile_of(shown), facts
 
 
 def _document(profile: Profile, facts: UserFacts) -> dict[str, Any]:
