@@ -5,8 +5,8 @@
     names    registered Users in Redis whose name holds it, and ids that the Replica does not have yet
 
 A page ends when it is full, or when its time is over: then it says how many were looked at, and its cursor leads on. Followed
-to the end, the pages name every User that matches once. The process is held for a slice of some milliseconds at a time, and
-Redis for a script of one. While Redis is away, ids are found and names are not.
+to the end, the pages name every User that matches once. The process is held for a slice of some milliseconds at a time, however
+many search, and Redis for a script of one. While Redis is away, ids are found and names are not.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ PAGE_MS = 70
 """The time of a page's search, so that the page itself begins within 150 ms."""
 SLICE_MS = 3
 """How long the process is held at once."""
+_turn = asyncio.Lock()
+"""One slice in a pass of the loop: those of a hundred searches would hold up every check for a third of a second."""
 
 Phase = Literal["begins", "holds", "names"]
 
@@ -120,7 +122,9 @@ class _Search:
     async def in_replica(self) -> None:
         """The first two phases, slice by slice."""
         while self.at.phase != "names":
-            found = self._slice()
+            async with _turn:
+                await asyncio.sleep(0)  # other requests of this process have their turn
+                found = self._slice()
             self.users += found.ids
             # The ids of the first phase are looked at again by the second.
             many = self.at.looked_at + (found.looked_at if self.at.phase == "holds" else 0)
@@ -132,7 +136,6 @@ class _Search:
                 self.at = Cursor("names")
             if self.is_done:
                 return
-            await asyncio.sleep(0)  # other requests of this process have their turn
 
     async def in_redis(self) -> None:
         """The last phase."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from typing import Any
 
 import pytest
 
 from gate.core.model import FOREVER_MS
 from gate.errors import ReplicaMissing
 from gate.http import user_search
+from gate.replica.id_search import IdsFound, ids_holding
 from gate.replica.reading import Reading
 from gate.store import user_search as store_search
 from gate.store.users import Registration
@@ -77,6 +80,28 @@ async def test_a_search_followed_to_its_end_finds_each_match_once(
     assert sorted(named) == [user.decode() for user in users[1::3]]
     nothing, pages = await all_pages(visitor, "user?match=nothing")
     assert nothing == [] and "No User's id or name holds this." in pages[-1].text
+
+
+async def test_many_searches_hold_the_process_as_long_as_one(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(user_search, "SLICE_MS", 0)
+    await register(place, [b"u%04d" % number for number in range(1_000)])
+    slices, most = 0, 0
+
+    def counted(*asked: Any) -> IdsFound:
+        nonlocal slices
+        slices += 1
+        return ids_holding(*asked)
+
+    monkeypatch.setattr(user_search, "ids_holding", counted)
+    searching = [
+        asyncio.create_task(user_search.matching_users(place.world.deps, place.world.app.key, "nothing", None, 50))
+        for _ in range(20)
+    ]
+    while not all(one.done() for one in searching):
+        before = slices
+        await asyncio.sleep(0)
+        most = max(most, slices - before)
+    assert (slices >= 20, most) == (True, 1)
 
 
 async def test_the_exact_id_can_always_be_opened(place: Place) -> None:
