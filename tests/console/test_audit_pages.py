@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
+import socket
 
 import msgspec
 import pytest
 
-from gate.core.model import FOREVER_MS
+from gate.core.model import FOREVER_MS, ListKind
 from gate.store.writer import ORIGIN, Origin
+from harness.waiting import wait_until_async
 from tests.console.conftest import Place
 from tests.console.visitor import Visitor
+from tests.http.world import now_ms
 
 FORMULA = '=HYPERLINK("http://evil.example","x")'
 
@@ -160,3 +164,28 @@ async def test_so_many_files_are_made_at_the_same_time(place: Place, monkeypatch
     monkeypatch.setattr("gate.console.views.audit._under_way", Full())
     refused = await (await place.visitor("viewer")).app("audit/export?format=csv")
     assert refused.status == 503
+
+
+async def test_who_does_not_read_a_file_makes_room(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gate.console.views.audit._under_way", asyncio.Semaphore(1))
+    monkeypatch.setattr("gate.console.views.audit.WRITE_S", 0.3)
+    world, visitor = place.world, await place.visitor("viewer")
+    members = [b"%064d" % number for number in range(500)]
+    for number in range(300):
+        await world.store.lists.add(
+            world.app.key, ListKind.BLACKLIST, b"ann%d" % number, members, FOREVER_MS, now_ms(), None
+        )
+    head = f"GET /console/{world.app.key}/audit/export HTTP/1.1\r\nHost: gate\r\nCookie: {visitor.cookie}\r\n\r\n"
+    with socket.socket() as silent:
+        silent.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        silent.connect((world.server.host, world.server.port))
+        silent.sendall(head.encode())
+
+        async def refused() -> bool:
+            return (await visitor.app("audit/export?to=2001-01-01T00:00")).status == 503
+
+        async def made() -> bool:
+            return not await refused()
+
+        await wait_until_async(refused, 10, "the file to be under way")
+        await wait_until_async(made, 10, "the silent reader to make room")

@@ -74,7 +74,7 @@ class Visitor:
     async def status(self, target: str) -> int:
         """The status alone, also of a stream that has no end."""
         url = URL(self.world.url + target, encoded=True)
-        async with self.world.session.get(url, headers={"Cookie": self._cookie}, allow_redirects=False) as response:
+        async with self.world.session.get(url, headers={"Cookie": self.cookie}, allow_redirects=False) as response:
             return response.status
 
     async def act(self, target: str, fields: Mapping[str, str | bytes | Sequence[str]], **headers: str) -> Shown:
@@ -105,7 +105,7 @@ class Visitor:
     async def live(self, target: str) -> AsyncIterator[AsyncIterator[tuple[str, str]]]:
         """The stream of a page of the test's App: (event, data), one after another."""
         url = URL(f"{self.world.url}/console/{self.world.app.key}/{target}", encoded=True)
-        async with self.world.session.get(url, headers={"Cookie": self._cookie}, allow_redirects=False) as response:
+        async with self.world.session.get(url, headers={"Cookie": self.cookie}, allow_redirects=False) as response:
             assert response.status == 200, response.status
             assert response.content_type == "text/event-stream"
             yield _events(response)
@@ -135,12 +135,13 @@ class Visitor:
         return await self.post(f"/console/{self.world.app.key}/user/kick?user={user}", given)
 
     @property
-    def _cookie(self) -> str:
+    def cookie(self) -> str:
+        """The header `Cookie`."""
         return "; ".join(f"{name}={value}" for name, value in self.cookies.items())
 
     async def _send(self, method: str, target: str, body: bytes | None, headers: dict[str, str]) -> Shown:
         if self.cookies:
-            headers = {**headers, "Cookie": self._cookie}
+            headers = {**headers, "Cookie": self.cookie}
         url = URL(self.world.url + target, encoded=True)
         async with self.world.session.request(
             method, url, data=body, headers=headers, allow_redirects=False

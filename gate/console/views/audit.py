@@ -142,8 +142,9 @@ async def _streamed(
     )
     await response.prepare(context.request)
     try:
-        await response.write(csv_line(CSV_COLUMNS) if form == "csv" else b"")
-        await response.write(b"".join(line(entry) for entry in first if matches(entry)))
+        async with asyncio.timeout(WRITE_S):
+            await response.write(csv_line(CSV_COLUMNS) if form == "csv" else b"")
+            await response.write(b"".join(line(entry) for entry in first if matches(entry)))
         async for batch in batches:
             async with asyncio.timeout(WRITE_S):
                 await response.write(b"".join(line(entry) for entry in batch if matches(entry)))
