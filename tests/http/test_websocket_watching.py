@@ -192,6 +192,19 @@ async def test_who_blocks_the_viewer_goes_offline_for_it_and_comes_back(world: W
         ann.drop()
 
 
+async def test_a_hidden_user_that_comes_delays_no_other_change(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watcher, "PUSH_EVERY_S", 60.0)
+    await hide(world)
+    await block(world, "bob", "ann")
+    ann, dan = await watching(world, "ann", "bob", "cy"), await watching(world, "dan", "bob")
+    async with connected(world.url, token_of(world.app, "bob")):
+        await until_shown(dan, "bob", True)  # so it was looked at for ann too
+        async with connected(world.url, token_of(world.app, "cy")):
+            await until_shown(ann, "cy", True)
+    for one in (ann, dan):
+        one.drop()
+
+
 async def test_the_apps_setting_counts_while_users_are_watched(world: World) -> None:
     await block(world, "bob", "ann")
     async with connected(world.url, token_of(world.app, "bob")):

@@ -116,7 +116,8 @@ class Watcher:
         if shown and not await self._push(presence_changed(shown)):
             self._take_back(watch, before)
             return self._again()
-        self._pushed_at_ms = monotonic_ms()
+        if shown:  # else the delay of the next change would tell that a hidden User came or went
+            self._pushed_at_ms = monotonic_ms()
         return self._again() if watch.changed else None
 
     async def look_again(self) -> float | None:
