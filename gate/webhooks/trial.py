@@ -8,7 +8,7 @@ so whose it is decides who sees it (`may_show_text`). Used by the console and by
 from __future__ import annotations
 
 import socket
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Literal, NamedTuple
 
 from aiohttp import ClientResponse
@@ -31,6 +31,11 @@ SHOWN_BYTES = 512
 SAMPLE_USER = b"gate-test"
 SAMPLE_OPERATION = "TEST-TEST-TEST-TEST"
 """A receiver recognizes samples by these: no operation that Gate makes has such an id."""
+_OF_CLOUDS = frozenset(
+    map(ip_address, ("100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254"))
+)
+"""Where clouds serve a machine's credentials, next to link-local addresses: Alibaba, Azure, Oracle, Amazon, Google."""
+_NAT64 = IPv6Network("64:ff9b::/96")
 
 
 class Trial(NamedTuple):
@@ -83,20 +88,22 @@ async def try_webhook(app: AppFacts, webhook: Webhook, now_ms: int) -> Trial:
 def may_show_text(addresses: tuple[str, ...], operator: Operator) -> bool:
     """Whether an answer from there may be shown to this operator.
 
-    From a public address to each; from a private one, or this machine's own, to an admin of all Apps; from a link-local one,
-    where clouds serve a machine's credentials, to none.
+    From a public address to each; from a private one, or this machine's own, to an admin of all Apps; to none from where
+    clouds serve a machine's credentials, which is a link-local address or one of a few others.
     """
     found = [_plain(address) for address in addresses]
-    if not found or any(one.is_link_local for one in found):
+    if not found or any(one.is_link_local or one in _OF_CLOUDS for one in found):
         return False
     is_public = all(one.is_global for one in found)
     return is_public or (may(operator.role, "admin") and operator.apps is None)
 
 
 def _plain(address: str) -> IPv4Address | IPv6Address:
-    """The address; of an IPv4 address that is written as IPv6, that one."""
+    """The address; of an IPv4 address that is written as IPv6, or reached by NAT64, that one."""
     found = ip_address(address.partition("%")[0])
-    return found.ipv4_mapped or found if isinstance(found, IPv6Address) else found
+    if not isinstance(found, IPv6Address):
+        return found
+    return IPv4Address(int(found) & 0xFFFF_FFFF) if found in _NAT64 else found.ipv4_mapped or found.sixtofour or found
 
 
 def _sample(app: AppFacts, webhook: Webhook, now_ms: int) -> tuple[bytes, str]:

@@ -81,6 +81,14 @@ def operator(role: OperatorRole, apps: tuple[str, ...] | None) -> Operator:
         ("169.254.169.254", False, False),
         ("::ffff:169.254.169.254", False, False),
         ("fe80::1%eth0", False, False),
+        ("64:ff9b::a00:1", False, True),
+        ("64:ff9b::a9fe:a9fe", False, False),
+        ("2002:a9fe:a9fe::1", False, False),
+        ("168.63.129.16", False, False),
+        ("100.100.100.200", False, False),
+        ("192.0.0.192", False, False),
+        ("fd00:ec2::254", False, False),
+        ("::ffff:100.100.100.200", False, False),
     ],
 )
 def test_whose_answers_are_shown_to_whom(address: str, shown_to_some: bool, shown_to_all: bool) -> None:
