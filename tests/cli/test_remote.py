@@ -12,10 +12,13 @@ import pytest
 
 from gate.cli.online import pairs_of
 from gate.cli.remote import PASSWORD, PASSWORD_FILE
+from gate.service.embedded import socket_path, socket_url
 from harness.ports import free_port
 from harness.service import GateService, Services
 from harness.tls import Authority
 from tests.cli.command import Command, Result
+from tests.cli.test_presence import LONG_LEASE, Edges
+from tests.cli.test_presence import edges as edges
 
 OF_THE_CALL = {"revision", "now", "stale_ms", "age_ms", "applied", "at", "by", "request_id", "address", "expires_at"}
 """Members that differ between any two calls."""
@@ -37,6 +40,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
 def service(start_module_service: Services, tls: Tls) -> GateService:
     shown = tls.authority.issue("node")
     return start_module_service.start(
+        *LONG_LEASE,
         *("--http-tls", tls.url.removeprefix("https://")),
         *("--tls-cert", str(shown.certificate), "--tls-key", str(shown.key)),
     )
@@ -142,6 +146,28 @@ def test_presence(gate: Command, afar: Command) -> None:
     both(gate, afar, "sessions", "ann", status=1)
     both(gate, afar, "gateways")
     assert both(gate, afar, "kick", "ann", status=1)["closed"] == 0
+
+
+def test_presence_of_live_sessions(service: GateService, gate: Command, afar: Command, edges: Edges) -> None:
+    redis = socket_url(socket_path(service.data / "redis"))
+    first, second = edges(redis, gate.app), edges(redis, gate.app, b"edge-2")
+    session = first.open(b"ann")
+    first.open(b"ann", "Web")
+    second.open(b"ann", "Web")
+    second.open(b"bob")
+    first.sample()
+    assert both(gate, afar, "online")["by_platform"] == {"iOS": 2, "Web": 2}
+    same_text(gate, afar, "online")
+    assert len(both(gate, afar, "online", "ann", "bob")["presence"][0]["platforms"]) == 2
+    same_text(gate, afar, "online", "ann", "bob")
+    assert both(gate, afar, "online", "--history")["samples"]
+    assert "edge-2" in same_text(gate, afar, "sessions", "ann")
+    assert len(both(gate, afar, "sessions", "ann")["sessions"]) == 3
+    assert [one["sessions"] for one in both(gate, afar, "gateways")["gateways"]] == [2, 2]
+    assert "session: is of ann" in afar("kick", "bob", "--session", session, status=2).err
+    assert afar.json("kick", "ann", "--session", session, "--reason", "test") == {"user": "ann", "closed": 1}
+    assert afar("kick", "ann").out == "2 Sessions of ann closed\n"
+    assert gate("audit").out == afar("audit").out
 
 
 def test_numbers_by_platform_and_gateway_are_kept() -> None:
