@@ -24,7 +24,8 @@ from gate.store.writer import Origin
 
 MAX_SHOWN_MEMBERS = 5
 MAX_SHOWN_VALUE_CHARS = 200
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@")
+"""Also behind blanks and line breaks, which some spreadsheets leave out."""
 CSV_COLUMNS = (
     "at", "what", "user", "user_base64", "about", "details", "actor", "by", "by_name", "request_id", "address", "reason",
 )  # fmt: skip
@@ -87,7 +88,7 @@ def ndjson(entry: AuditEntry | DeploymentEntry) -> bytes:
 def csv_line(cells: Sequence[str]) -> bytes:
     """A line of CSV whose cells no spreadsheet takes for formulas."""
     text = io.StringIO()
-    csv.writer(text).writerow([f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in cells])
+    csv.writer(text).writerow([f"'{cell}" if cell.lstrip().startswith(_FORMULA) else cell for cell in cells])
     return text.getvalue().encode("utf-8", "backslashreplace")
 
 
