@@ -122,6 +122,8 @@ class Unauthenticated:
         """Their deadlines by address, the oldest first."""
         self.many = 0
         """How many there are now."""
+        self._leaving: Counter[str] = Counter()
+        """Those whose refusal they have not confirmed, by address."""
 
     @asynccontextmanager
     async def admitted(self, address: str, most: int = MAX_UNAUTHENTICATED) -> AsyncIterator[None]:
@@ -149,6 +151,19 @@ class Unauthenticated:
         finally:
             if self._has(network, deadline):
                 self._remove(network, deadline)
+
+    @contextmanager
+    def leaving(self, address: str) -> Iterator[bool]:
+        """One that is refused, for as long as the block lasts; False where so many linger that this one must not."""
+        network = network_of(address)
+        self._leaving[network] += 1
+        try:
+            is_crowded = self._leaving.total() > MAX_UNAUTHENTICATED
+            yield not is_crowded and self._leaving[network] <= MAX_UNAUTHENTICATED_AN_ADDRESS
+        finally:
+            self._leaving[network] -= 1
+            if not self._leaving[network]:
+                del self._leaving[network]
 
     def end_all(self) -> None:
         """Close all of them; the node is shutting down."""

@@ -13,6 +13,7 @@ import pytest
 
 from gate.core.closing import REFUSALS
 from gate.http import room
+from gate.http.client import closing
 from harness.servers import RedisServer
 from harness.waiting import wait_until_async
 from harness.websocket import BINARY, CLOSE, PING, PONG, TEXT, Closed, Refused, Socket, connect, opened
@@ -92,6 +93,22 @@ async def test_a_token_in_the_first_message_opens_the_session(world: World) -> N
     assert await ann.ask("ping") == {"type": "pong"}
     await ann.leave()
     await until_offline(world, b"ann")
+
+
+async def test_few_that_were_refused_linger(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "MAX_UNAUTHENTICATED_AN_ADDRESS", 2)
+    monkeypatch.setattr(closing, "CLOSE_WITHIN_S", 60.0)
+    refused = [await first(world, {"type": "token", "token": "wrong"}) for _ in range(2)]
+    for socket in refused:
+        assert (await socket.next_message())["reason"] == "token-malformed"
+    third = await first(world, {"type": "token", "token": "wrong"})
+    assert (await third.next_message())["reason"] == "token-malformed"
+    assert (await third.frame()).opcode == CLOSE
+    async with asyncio.timeout(SOON_S):
+        assert await third.reader.read() == b""
+    assert not any(socket.reader.at_eof() for socket in refused)
+    for socket in (*refused, third):
+        socket.drop()
 
 
 async def test_pings_before_the_token_are_answered(world: World) -> None:

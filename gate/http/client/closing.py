@@ -20,8 +20,13 @@ CLOSE_WITHIN_S = 2.0
 """So long is waited for a client's own close frame."""
 
 
-async def refuse(request: web.Request, socket: web.WebSocketResponse, fault: GateError | TimeoutError) -> None:
-    """Close a connection that was opened without a Token, with the words of a refusal at the handshake."""
+async def refuse(
+    request: web.Request, socket: web.WebSocketResponse, fault: GateError | TimeoutError, *, waits: bool
+) -> None:
+    """Close a connection that was opened without a Token, with the words of a refusal at the handshake.
+
+    Unless it `waits` for the client's close frame, the connection ends with those words.
+    """
     problem = None if isinstance(fault, TimeoutError) else client_problem(fault, "")
     spread_ms = reconnect_ms(1, random.random())
     if problem is None:
@@ -46,14 +51,14 @@ async def refuse(request: web.Request, socket: web.WebSocketResponse, fault: Gat
             until=cast("int | None", problem.body["until"]) if "until" in problem.body else UNSET,
         )
     try:
-        await close_with(socket, said)
+        await close_with(socket, said, CLOSE_WITHIN_S if waits else 0)
     except (TimeoutError, ConnectionError):
         if request.transport is not None:
             request.transport.abort()
 
 
-async def close_with(socket: web.WebSocketResponse, said: Closing) -> None:
+async def close_with(socket: web.WebSocketResponse, said: Closing, within_s: float = CLOSE_WITHIN_S) -> None:
     """Send the last message, and close. Raises `TimeoutError` if the client does not take it."""
-    async with asyncio.timeout(CLOSE_WITHIN_S):
+    async with asyncio.timeout(within_s):
         await socket.send_frame(msgspec.json.encode(said), WSMsgType.TEXT)
         await socket.close(code=said.code, message=said.reason.encode())

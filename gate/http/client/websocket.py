@@ -95,7 +95,8 @@ async def _with_first_message(request: web.Request, deps: Deps, socket: web.WebS
         except (GateError, TimeoutError) as fault:
             if not socket.prepared:
                 raise
-            await closing.refuse(request, socket, fault)
+            with deps.unauthenticated.leaving(deps.address_of(request)) as may_linger:
+                await closing.refuse(request, socket, fault, waits=may_linger)
             return
         await client.converse(request.transport)
     except EOFError:
