@@ -7,11 +7,13 @@ import csv
 import io
 import json
 import socket
+from typing import Any
 
 import msgspec
 import pytest
 
 from gate.core.model import FOREVER_MS, ListKind
+from gate.store.audit import Audit
 from gate.store.writer import ORIGIN, Origin
 from harness.waiting import wait_until_async
 from tests.console.conftest import Place
@@ -69,6 +71,25 @@ async def test_filters_leave_out_what_does_not_match(
     rows = text.partition("Done by Reason")[2] or text
     assert all(one.removesuffix(" 2") in rows for one in there), rows
     assert not any(one in rows for one in absent), rows
+
+
+async def test_filtered_pages_are_read_one_after_the_other(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    under_way, most, matching = 0, 0, Audit.matching
+
+    async def watched(*asked: Any, **filtered: Any) -> Any:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            return await matching(*asked, **filtered)
+        finally:
+            under_way -= 1
+
+    monkeypatch.setattr(Audit, "matching", watched)
+    await fill(place)
+    visitor = await place.visitor("viewer")
+    shown = await asyncio.gather(*(visitor.app("audit?by=ada") for _ in range(10)))
+    assert ({one.status for one in shown}, most) == ({200}, 1)
 
 
 async def test_a_wrong_filter_is_marked_and_kept(place: Place) -> None:

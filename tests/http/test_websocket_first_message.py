@@ -101,6 +101,7 @@ async def test_few_that_were_refused_linger(world: World, monkeypatch: pytest.Mo
     refused = [await first(world, {"type": "token", "token": "wrong"}) for _ in range(2)]
     for socket in refused:
         assert (await socket.next_message())["reason"] == "token-malformed"
+        assert (await socket.frame()).opcode == CLOSE
     third = await first(world, {"type": "token", "token": "wrong"})
     assert (await third.next_message())["reason"] == "token-malformed"
     assert (await third.frame()).opcode == CLOSE

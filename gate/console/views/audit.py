@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -38,6 +39,8 @@ MAX_EXPORTS = 4
 WRITE_S = 30.0
 """For one write. A client that reads nothing for so long is cut off, and makes room."""
 _under_way = asyncio.Semaphore(MAX_EXPORTS)
+_searching = asyncio.Lock()
+"""For filtered pages: each decodes up to 10,000 entries, and those of many at once would hold up every check."""
 
 E = TypeVar("E", AuditEntry, DeploymentEntry)
 
@@ -94,7 +97,8 @@ async def _page(
     cursor = context.query().text("cursor")
     if not wanted.problems:
         try:
-            rows, following = await read(cursor)
+            async with _searching if wanted.query else nullcontext():
+                rows, following = await read(cursor)
         except StoreUnavailable as fault:
             away = str(fault)
     address = f"{place}?{wanted.query}" if wanted.query else place
