@@ -46,6 +46,7 @@ from gate.option_values import (
     networks_of,
     node_name_of,
     one_of,
+    otel_url_of,
     path_of,
     public_url_of,
     redis_url_of,
@@ -98,6 +99,7 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
     log_level: LogLevel
     log_format: LogFormat
     log_checks: float
+    otel_endpoint: str | None
 
     @property
     def directory(self) -> Path:
@@ -189,6 +191,7 @@ _TABLE = (
     Option("log_level", "WORD", "debug, info, warning or error.", "info", one_of(get_args(LogLevel))),
     Option("log_format", "WORD", "auto, text, logfmt or json.", "auto", one_of(get_args(LogFormat))),
     Option("log_checks", "SHARE", "The share of HTTP checks that is logged, 0 to 1.", "0", share_of),
+    Option("otel_endpoint", "URL", "Where traces of HTTP requests are sent, by OTLP/HTTP.", None, otel_url_of),
 )  # fmt: skip
 OPTIONS: dict[str, Option] = {option.name: option for option in _TABLE}
 

@@ -164,6 +164,14 @@ def public_url_of(text: str) -> str:
     return text.rstrip("/")
 
 
+def otel_url_of(text: str) -> str:
+    """The address of a receiver of OTLP/HTTP."""
+    try:
+        return public_url_of(text)
+    except ValueError:
+        raise ValueError("write http://HOST:4318, the address of a receiver of OTLP/HTTP, without a query") from None
+
+
 def one_of(words: tuple[str, ...]) -> Callable[[str], str]:
     """A reader that accepts these words."""
 

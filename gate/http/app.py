@@ -170,10 +170,14 @@ class Served:
         deps, status = self._deps, response.status
         deps.count_request(self._group, status, seconds)
         is_verdict = status == 200 and self._logged == check.PATH
-        if is_check_logged(deps) if is_verdict else deps.options.access_log:
+        is_logged = is_check_logged(deps) if is_verdict else deps.options.access_log
+        if is_logged or deps.trace is not None:
             who = request.get(WHO) or (auth.check_caller(headers) if is_verdict else {})
             path = request.get(LOGGED_PATH) or self._logged
-            log_request(deps, self._group, request.method, path, status, seconds, request, request_id, who)
+            if is_logged:
+                log_request(deps, self._group, request.method, path, status, seconds, request, request_id, who)
+            if deps.trace is not None:
+                deps.trace(request, path, status, seconds, request_id, who)
         return response
 
 

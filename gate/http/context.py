@@ -40,6 +40,7 @@ from gate.http.pinging import Pinging
 from gate.http.pushing import Pushing
 from gate.http.room import LongWork, Streams, Unauthenticated
 from gate.http.routing import user_in
+from gate.http.tracing import Trace
 from gate.presence.local_gateway import LocalGateway
 from gate.presence.shared_feeds import SharedFeeds
 from gate.presence.watching import Watches
@@ -99,6 +100,8 @@ class Deps:
     """The Prometheus exposition."""
     count_request: Callable[[str, int, float], None] = _count_nothing
     """(group of endpoints, status, seconds), once a request."""
+    trace: Trace | None = None
+    """Adds the span of a request; None without `--otel-endpoint`."""
     count_late: Callable[[str], None] = _count_nothing
     """(why), once a write that was not as durable in time as `--durability` asks."""
     count_applied: Callable[[str, float], None] = _count_nothing

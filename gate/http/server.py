@@ -87,7 +87,8 @@ async def serve_http(
     operator_auth = operator_auth or OperatorAuth()
 
     async def listening(part: Part, host: str, port: int, listeners: int) -> ConnectionRunner:
-        fast_path = None if part == "admin" else FastPath(deps)
+        # A traced check has a span, which only the application adds.
+        fast_path = None if part == "admin" or deps.trace is not None else FastPath(deps)
         runner = _runner(deps, make_app(deps, operator_auth, mounted, part), fast_path)
         await runner.setup()
         try:

@@ -11,7 +11,7 @@ import http.client
 import json
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -50,10 +50,10 @@ class Answer:
 class Http:
     """One caller of a node's HTTP. A connection that the node closed is opened again, once: writes may be repeated."""
 
-    def __init__(self, service: GateService) -> None:
+    def __init__(self, service: GateService, headers: Mapping[str, str] | None = None) -> None:
         one = service.credentials
         token = base64.b64encode(f"{one.app_key}:{one.app_secret}".encode()).decode()
-        self._headers = {"Authorization": f"Basic {token}", "Content-Type": "application/json"}
+        self._headers = {"Authorization": f"Basic {token}", "Content-Type": "application/json", **(headers or {})}
         self._connection = http.client.HTTPConnection(service.http.removeprefix("http://"), timeout=TIMEOUT_S)
 
     def call(self, method: str, path: str, body: object = None) -> Answer:

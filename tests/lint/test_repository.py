@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-LOCKS = ["requirements.lock", "requirements-dev.lock", "requirements-wheel.lock", "requirements-quality.lock"]
+LOCKS = [f"requirements{name}.lock" for name in ("", "-dev", "-otel", "-wheel", "-quality")]
 PINNED = re.compile(r"^(?P<name>[a-z0-9.-]+)(\[[a-z,]+\])?==(?P<version>[^ ;]+)", re.MULTILINE)
 BANNED_IN_NAMES = {"manager", "helper", "util", "utils", "misc", "data", "info", "common"}
 # Fine as nouns (an operating system has processes), empty as what a function does.

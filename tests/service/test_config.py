@@ -53,6 +53,7 @@ WRONG = {
     "log_level": ["loud"],
     "log_format": ["xml"],
     "log_checks": ["2", "-1", "1.5", "1%", "nan", ".", "0.0000001"],
+    "otel_endpoint": ["localhost:4318", "ftp://a", "http://", "http://a/?b"],
     "data": ["a\0b"],
 }
 

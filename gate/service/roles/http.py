@@ -27,6 +27,7 @@ from gate.http.operators import OperatorAuth
 from gate.http.options import HttpOptions, ProxySignIn
 from gate.http.server import HttpServer, serve_http
 from gate.http.shared import Shared
+from gate.http.tracing import Tracing, open_tracing
 from gate.http.v1 import check
 from gate.metrics import (
     CHECK_SECONDS,
@@ -42,6 +43,7 @@ from gate.metrics import (
     WRITE_DURABILITY_LATE,
     add_times,
 )
+from gate.option_values import Endpoint
 from gate.readiness import Ready
 from gate.replica.authorization import Admission
 from gate.replica.reading import Reading
@@ -72,7 +74,9 @@ async def main(context: RoleContext) -> None:
     shadows = Shadows()
     replica = Ready(lambda: _reading(context, shadows))
     presence, tally = HttpPresence(context, Admission(replica.get)), Tally()
-    server = await _served(context, store, acks, replica, presence, tally)
+    endpoint = context.config.otel_endpoint
+    tracing = None if endpoint is None else await asyncio.to_thread(open_tracing, endpoint, context.role_config.node_id)
+    server = await _served(context, store, acks, replica, presence, tally, tracing)
     if context.role_config.http_tls is not None:
         Certificates(context, context.role_config.http_tls, server.use_tls, ["http/1.1"])
     shadow = ShadowReporter(shadows)
@@ -98,6 +102,8 @@ async def main(context: RoleContext) -> None:
         for task in reporting:
             task.cancel()
         await shadow.finish()
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)
         await presence.aclose()
         tally.report()
     await connected[1].aclose()
@@ -137,6 +143,7 @@ async def _served(
     replica: Ready[Reading],
     presence: HttpPresence,
     tally: Tally,
+    tracing: Tracing | None,
 ) -> HttpServer:
     config, endpoint, admin = context.config, context.role_config.http, context.role_config.admin
     assert endpoint is not None
@@ -150,26 +157,13 @@ async def _served(
         feeds=presence.feeds,
         pinging=presence.pinging,
         gateway=presence.gateway,
-        options=HttpOptions(
-            host=endpoint.host,
-            port=endpoint.port,
-            admin=(admin.host, admin.port) if admin else None,
-            reuse_port=True,
-            max_staleness_ms=config.max_staleness_ms,
-            on_stale=config.on_stale,
-            ack_timeout_ms=config.ack_timeout_ms,
-            max_websockets=most_websockets(),
-            idle_s=config.http_idle_timeout,
-            public_url=config.public_url or "",
-            trusted_proxies=tuple(map(ip_network, config.trusted_proxies)),
-            sign_in=_sign_in(config),
-            log_checks=config.log_checks,
-        ),
+        options=_options(config, endpoint, admin),
         limiter=Limiter(buckets=shared.buckets),
         roles_missing=state.missing,
         warnings=state.warnings,
         metrics_text=lambda: state.metrics(tally.report),
         count_request=tally.count_request,
+        trace=None if tracing is None else tracing.add,
         count_applied=_count_applied,
         count_late=LateWrites(),
         count_verdicts=tally.count_verdicts,
@@ -180,6 +174,24 @@ async def _served(
         return await serve_http(deps, door, [Console(door)])
     except OSError as fault:
         raise CannotStart(f"can't listen on {endpoint}{f' or {admin}' if admin else ''}: {fault.strerror}") from None
+
+
+def _options(config: ServeConfig, endpoint: Endpoint, admin: Endpoint | None) -> HttpOptions:
+    return HttpOptions(
+        host=endpoint.host,
+        port=endpoint.port,
+        admin=(admin.host, admin.port) if admin else None,
+        reuse_port=True,
+        max_staleness_ms=config.max_staleness_ms,
+        on_stale=config.on_stale,
+        ack_timeout_ms=config.ack_timeout_ms,
+        max_websockets=most_websockets(),
+        idle_s=config.http_idle_timeout,
+        public_url=config.public_url or "",
+        trusted_proxies=tuple(map(ip_network, config.trusted_proxies)),
+        sign_in=_sign_in(config),
+        log_checks=config.log_checks,
+    )
 
 
 def _sign_in(config: ServeConfig) -> ProxySignIn | None:
