@@ -44,7 +44,7 @@ SHOW_EVERY_S = 30
 BUILD_AND_TEST_TIMEOUT_S = 300
 """A mutant may loop for ever: that is found as well as a wrong answer is."""
 NATIVE = "gate/native/users.c"
-NATIVE_FIRST, NATIVE_LAST = "/* Decisions */", "/* A batch."
+NATIVE_FIRST, NATIVE_LAST = "/* Decisions */", "#undef SOONER"
 """The part of `NATIVE` that decides; what lies around it is looked at by the fuzz under the sanitizers."""
 NATIVE_TESTS = ("tests/native/test_answers.py", "tests/native/test_rules.py", "tests/core/test_cases.py")
 NATIVE_CHANGES = (
