@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from gate import native
 from gate.clock import wall_ms
+from gate.core.model import ListKind
 from gate.core.verdict import Verdict
-from gate.errors import InvalidInput, ReplicaForeign
+from gate.errors import AppUnknown, InvalidInput, ReplicaForeign
+from gate.replica import envs
 from gate.replica.app_reading import AppReading
 from gate.replica.layout import user_prefix
 from gate.replica.reading import Reading
-from tests.replica.ledger import Ledger, app_facts, said, without_core
+from tests.replica.ledger import Ledger, app_facts, app_set, said, without_core
 
 PAST_MS, SOON_MS = 1_000, wall_ms() + 3_600_000
 Ask = Callable[[AppReading, bytes, bytes], str]
@@ -128,3 +131,71 @@ def test_facts_that_can_not_be_read_are_an_error_that_says_why(directory: Path, 
         txn.change_user(0, b"b", registered=True)
     with reading_of(ledger) as app, pytest.raises(ReplicaForeign, match=r"facts-1\.mdb can't be read: (?!None)\S"):
         ask(app, b"a", b"b")
+
+
+@pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
+def test_no_list_binds_an_exempt_sender(directory: Path, ask: Ask) -> None:
+    ledger = Ledger(directory, 1, app_facts(exempt=frozenset(["star"])))
+    ledger.commit(said("blocked", b"b", b"star", b"eve"), said("whitelist-switched", b"w", value=b"1"))
+    ledger.commit(said("admitted", b"w", b"ann"))
+    with reading_of(ledger) as app:
+        asked = {(sender, owner): ask(app, sender, owner) for sender in (b"star", b"eve") for owner in (b"b", b"w")}
+    assert asked == {
+        (b"star", b"b"): "allowed",
+        (b"star", b"w"): "allowed",
+        (b"eve", b"b"): "blacklisted",
+        (b"eve", b"w"): "not-whitelisted",
+    }
+
+
+@pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
+def test_whitelists_that_are_on_for_all_bind_users_without_facts(directory: Path, ask: Ask) -> None:
+    ledger = Ledger(directory, 1, app_facts(whitelists="on"))
+    ledger.commit(said("admitted", b"w", b"friend"))
+    with reading_of(ledger) as app:
+        asked = [ask(app, *pair) for pair in ((b"a", b"b"), (b"b", b"a"), (b"friend", b"w"), (b"a", b"w"))]
+    assert asked == ["not-whitelisted", "not-whitelisted", "allowed", "not-whitelisted"]
+
+
+def test_an_absent_entry_ends_at_0(directory: Path) -> None:
+    ledger = Ledger(directory, 1, app_facts())
+    ledger.commit(said("blocked", b"b", b"eve", until_ms=SOON_MS))
+    with reading_of(ledger) as app:
+        ends = [app.entry_until_ms(ListKind.BLACKLIST, owner, b"eve") for owner in (b"b", b"absent")]
+        assert (*ends, app.entry_until_ms(ListKind.BLACKLIST, b"b", b"ann")) == (SOON_MS, 0, 0)
+
+
+def test_no_word_under_settings_other_than_those_of_the_caller(directory: Path) -> None:
+    """The caller found its secret among them: under others it may be dropped."""
+    ledger = Ledger(directory, 1, app_facts(shadow=True))
+    ledger.commit(said("blocked", b"b", b"eve"))
+    reading = Reading(directory)
+    with reading:
+        app = reading.app("app")
+    assert app is not None and app.shadow is not None
+    known, shadow = app.app, app.shadow
+    assert app.word_now(b"eve", b"b", known) == app.word_now(b"eve", b"b") == "allowed"
+    assert shadow.take().checks == 2
+    ledger.commit(app_set(app_facts(secrets=("another",), shadow=True)))
+    assert app.word_now(b"eve", b"b", known) is None
+    assert shadow.take().checks == 0, "it was not answered, so it is not counted"
+    assert app.word_now(b"eve", b"b", app.app) == "allowed"
+    ledger.commit(said("app-removed"))
+    with pytest.raises(AppUnknown, match="the App 'app' was removed"):
+        app.word_now(b"eve", b"b")
+    reading.close()
+    ledger.close()
+
+
+@pytest.mark.skipif(native.core is None, reason=native.why_not)
+def test_the_compiled_core_answers_where_it_can(tmp_path: Path) -> None:
+    with reading_of(Ledger(tmp_path / "replica", 1, app_facts())) as app:
+        assert app.checks is not None and app.checks.is_set
+
+
+def test_a_file_that_the_core_can_not_map_is_answered_from(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(envs, "trusted_core", lambda: None)
+    ledger = Ledger(directory, 1, app_facts())
+    ledger.commit(said("blocked", b"b", b"eve"))
+    with reading_of(ledger) as app:
+        assert app.words_to(b"eve", [b"b", b"a"]) == ["blacklisted", "allowed"]
