@@ -10,7 +10,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gate.core.model import AppFacts
+from gate.store.acks import Acknowledger
 from gate.store.store import Store
+from harness.registry import settle
 from harness.servers import RedisServer
 from tests.store.following import Follower
 
@@ -78,6 +80,15 @@ async def valkey_store(redis_server: RedisServer) -> AsyncIterator[Store]:
     await opened.apps.create(AppFacts(key=APP, secrets=("s",)), 1)
     yield opened
     await opened.aclose()
+
+
+@pytest.fixture
+async def acks(store: Store) -> AsyncIterator[Acknowledger]:
+    await settle(store)
+    listening = Acknowledger(store, "n1")
+    await listening.start()
+    yield listening
+    await listening.aclose()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from functools import partial
 
 import pytest
@@ -21,15 +20,6 @@ from harness.waiting import TIMER_EARLY_S, wait_until_async
 from tests.store.conftest import APP
 
 NOW = 1_000
-
-
-@pytest.fixture
-async def acks(store: Store) -> AsyncIterator[Acknowledger]:
-    await settle(store)
-    listening = Acknowledger(store, "n1")
-    await listening.start()
-    yield listening
-    await listening.aclose()
 
 
 async def ban(store: Store) -> WriteReceipt:
@@ -186,6 +176,7 @@ async def test_a_node_that_was_heard_counts_though_the_list_lost_it(store: Store
     await asyncio.sleep(0)
     await other.leave()
     assert await asyncio.wait_for(waiting, 5) == "all", "it said that it left"
+    assert "n2" not in acks.heard
 
 
 async def test_a_run_that_was_replaced_does_not_end_the_lease_of_its_successor(
@@ -225,9 +216,10 @@ async def test_a_list_that_was_replaced_after_the_write_gives_no_all(store: Stor
 
 
 async def test_without_a_node_of_its_own(store: Store) -> None:
-    await settle(store)
     acks = Acknowledger(store, None)
     await acks.start()
+    assert await acks.wait(await ban(store), 50) == "pending", "the list may lack nodes, though none is known"
+    await settle(store)
     assert await acks.wait(await ban(store), 1_000) == "all", "no node is live, so every live node has it"
     await store.announcer("n2").renew({})
     written = await ban(store)
@@ -306,6 +298,8 @@ async def test_a_wait_ends_in_time_while_the_server_hangs(private_redis: RedisSe
 async def test_starting_on_a_dead_server_says_so(private_redis: RedisServer) -> None:
     store = await Store.connect(private_redis.url)
     private_redis.kill()
+    acks = Acknowledger(store, "n1")
     with pytest.raises(StoreUnavailable):
-        await Acknowledger(store, "n1").start()
+        await acks.start()
+    await acks.aclose()
     await store.aclose()
