@@ -8,7 +8,8 @@ import time
 import pytest
 
 from gate.store import keys
-from gate.store.acks import Acknowledger
+from gate.store.acks import Acknowledged, Acknowledger
+from gate.store.durability import LOCAL, Durability
 from gate.store.nodes import Announcement, pack_announcement
 from gate.store.store import Store
 from harness.servers import RedisServer
@@ -123,15 +124,19 @@ async def test_a_write_that_changed_nothing_needs_a_node_of_the_same_server(stor
     assert await acks.wait(written._replace(server_id="another"), 60) == "pending"
 
 
-async def test_a_wait_lasts_as_long_as_the_caller_says(store: Store, acks: Acknowledger) -> None:
+@pytest.mark.parametrize("durability", [LOCAL, Durability("replica", 0)], ids=["local", "confirmed at once"])
+async def test_a_wait_lasts_as_long_as_the_caller_says(store: Store, durability: Durability) -> None:
+    acks = Acknowledger(store, "n1", durability)
+    await acks.start()
     written = await ban(store)
 
     async def is_brief() -> bool:
         begun_s = time.monotonic()
-        assert (await acks.acknowledge(written, 20)).applied == "pending"
+        assert await acks.acknowledge(written, 20) == Acknowledged("pending", "")
         return time.monotonic() - begun_s < 0.9
 
     await wait_until_async(is_brief, 10, "a wait of 20 ms to be shorter than one of a second")
+    await acks.aclose()
 
 
 async def test_a_wait_goes_on_while_the_server_is_away(private_redis: RedisServer) -> None:

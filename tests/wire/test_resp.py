@@ -30,6 +30,8 @@ from tests.wire.malformed import (
 )
 
 CHECK = [b"GATE.CHECK", b"alice", b"bob"]
+PIECE_BYTES, SLOW_PIECE_BYTES = 16_384, 1_024
+"""What one call takes at the most: of whole commands, and of anything else."""
 
 
 @pytest.fixture(params=[CommandReader, StrictReader], ids=["fast", "strict"])
@@ -143,6 +145,18 @@ def test_the_longest_inline_command_and_one_more(reader: StrictReader) -> None:
     assert reader.error == "ERR Protocol error: too big inline request"
 
 
+def test_the_longest_blank_line_and_one_more(reader: StrictReader) -> None:
+    longest = b" " * MAX_LINE_BYTES
+    assert reader.feed(longest + b"\n" + command(*CHECK)) == [CHECK]
+    assert reader.feed(longest + b" \n" + command(*CHECK)) == []
+    assert reader.error == "ERR Protocol error: too big inline request"
+
+
+@pytest.mark.parametrize("args", [[b"ab", b""], [b"a", b"$0", b""], [b"", b""], [b"$1"], [b""]])
+def test_arguments_that_look_like_lengths_and_empty_ones(reader: StrictReader, args: list[bytes]) -> None:
+    assert reader.feed(command(*args)) == [args]
+
+
 @pytest.mark.parametrize("start", [b"a", b"*", b"*1\r\n$"])
 def test_a_line_that_never_ends_is_refused_in_small_chunks_too(reader: StrictReader, start: bytes) -> None:
     reader.feed(start)
@@ -220,6 +234,27 @@ def test_a_large_pipeline_in_odd_chunks_stays_on_the_fast_path() -> None:
     assert got == [CHECK] * 20_000
     # The exact parser reads only the one command that each cut leaves in two halves.
     assert reader.cut_commands <= len(sent) // 65_521
+
+
+def test_lines_without_a_command_are_skipped_in_c() -> None:
+    reader = CountingReader()
+    assert reader.feed(b"\r\n" * 1_000 + b"*0\r\n" * 1_000) == []
+    assert reader.cut_bytes == 0
+
+
+def test_a_call_takes_one_piece_and_returns_the_rest() -> None:
+    reader, many = CommandReader(), command(*CHECK) * 2_000
+    commands, rest = reader.take(many)
+    assert PIECE_BYTES - len(command(*CHECK)) <= len(many) - len(rest) <= PIECE_BYTES
+    assert commands == [CHECK] * len(commands) and rest == command(*CHECK) * (2_000 - len(commands))
+    assert reader.take(b"PING\r") == ([], b"")
+    assert reader.take(b"\n" + many) == ([[b"PING"]], many), "the line that was cut, and nothing else"
+    line = b"a" * 5_000 + b"\r\n"
+    assert reader.take(b"a") == ([], b"")
+    assert reader.take(line) == ([], line[SLOW_PIECE_BYTES:])
+    broken = CommandReader()
+    assert broken.take(b"*x\r\n" + b"PING\r\n" * 1_000) == ([], b"")
+    assert broken.error == BAD_COUNT
 
 
 @pytest.mark.parametrize("size", [100, 600])
