@@ -10,7 +10,7 @@ from gate.core.revision import Position, Revision
 from gate.errors import StoreUnavailable
 from gate.store import keys
 from gate.store.acks import Acknowledged, Acknowledger
-from gate.store.nodes import NodeAnnouncer
+from gate.store.nodes import Announcement, NodeAnnouncer, pack_announcement
 from gate.store.store import Store
 from gate.store.subscription import Subscription
 from gate.store.writer import WriteReceipt
@@ -241,11 +241,14 @@ async def test_many_waits_at_once_all_end(store: Store, acks: Acknowledger) -> N
 
 
 async def test_a_stranger_on_the_channel_is_passed_over(store: Store, acks: Acknowledger) -> None:
-    for noise in (b"", b"hello", b"\xc1", b"\x93\x01\x02\x03", b"[1]"):
+    link = acks.subscription.link
+    unheard = pack_announcement(Announcement("n9", {}, has_left=True))
+    for noise in (b"", b"hello", b"\xc1", b"\x93\x01\x02\x03", b"[1]", unheard):
         await store.client.read(("PUBLISH", keys.APPLIED_CHANNEL, noise))
     written = await ban(store)
     await store.announcer("n1").renew(positions(written.revisions))
     assert await acks.wait(written, 10_000) == "all"
+    assert acks.subscription.link is link, "it is still the same subscription"
 
 
 async def test_a_subscription_that_was_lost_is_taken_again(

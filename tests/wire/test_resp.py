@@ -257,6 +257,13 @@ def test_a_call_takes_one_piece_and_returns_the_rest() -> None:
     assert broken.error == BAD_COUNT
 
 
+def test_a_lone_command_is_read_at_once_and_nothing_else_is() -> None:
+    whole = command(*CHECK)
+    assert resp.whole_command(whole) == CHECK
+    for sent in (whole + b"XXXX", whole[:-2], whole[:-2] + b"XXXX", whole + whole, b"", b"\r\n", b"*0\r\n"):
+        assert resp.whole_command(sent) is None
+
+
 @pytest.mark.parametrize("size", [100, 600])
 def test_a_large_command_in_one_chunk_stays_on_the_fast_path(size: int) -> None:
     reader = CountingReader()
