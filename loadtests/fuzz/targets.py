@@ -24,7 +24,7 @@ from gate.core.token import encoded
 from gate.errors import InvalidInput, TokenRefused
 from gate.http.forms import Form
 from gate.http.paging import page_cursor, page_token
-from gate.replica.layout import pack_user_record, unpack_user_record
+from gate.replica.layout import NO_LISTS, pack_user_record, unpack_user_record
 from gate.wire.resp import CommandReader
 from gate.wire.strict import StrictReader
 
@@ -111,6 +111,10 @@ def _codec(data: bytes) -> None:
             raise Broken("members are written otherwise than they were read")
     with suppress(ValueError, IndexError, struct.error):
         record = unpack_user_record(data)
+        if not (record.facts.blacklist_size or record.facts.whitelist_size):
+            record = record._replace(
+                lists=NO_LISTS
+            )  # of damaged bytes: the number of lists without entries is not stored
         if unpack_user_record(pack_user_record(*record)) != record:
             raise Broken(f"{record} does not come back")
     with suppress(InvalidInput):
