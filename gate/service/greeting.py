@@ -35,6 +35,10 @@ def greet(config: ServeConfig, layout: DirectoryLayout, ports: Ports, is_first_s
     notify_systemd("READY=1", f"STATUS={line}")
 
 
+NOTIFY_WITHIN_S = 0.1
+"""How long the supervisor's loop waits for room in systemd's queue, which holds some ten lines."""
+
+
 def notify_systemd(*lines: str) -> None:
     """Send systemd these lines of `sd_notify(3)`; nothing if no manager of services asked for them (`NOTIFY_SOCKET`).
 
@@ -44,7 +48,7 @@ def notify_systemd(*lines: str) -> None:
         address = "\0" + path[1:] if path.startswith("@") else path  # "@": Linux's abstract names
         # A manager that does not listen is no reason to end: its own timeout reports what it missed.
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to_manager:
-            to_manager.setblocking(False)
+            to_manager.settimeout(NOTIFY_WITHIN_S)
             to_manager.sendto("\n".join(lines).encode("utf-8", "backslashreplace"), address)
 
 

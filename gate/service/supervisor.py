@@ -299,7 +299,7 @@ class Supervisor:
         watched = systemd_watches()
         while True:
             self._beat()
-            if watched:
+            if watched and self._watch.has_started:  # before, they would fill the queue in which READY=1 must find room
                 notify_systemd("WATCHDOG=1")
             await asyncio.sleep(BEAT_EVERY_S)
 
