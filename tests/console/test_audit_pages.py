@@ -191,7 +191,7 @@ async def test_so_many_files_are_made_at_the_same_time(place: Place, monkeypatch
 
 async def test_who_does_not_read_a_file_makes_room(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gate.console.views.audit._under_way", asyncio.Semaphore(1))
-    monkeypatch.setattr("gate.console.views.audit.WRITE_S", 0.3)
+    monkeypatch.setattr("gate.console.views.audit.WRITE_S", 2.0)
     world, visitor = place.world, await place.visitor("viewer")
     members = [b"%064d" % number for number in range(500)]
     for number in range(300):
@@ -203,6 +203,8 @@ async def test_who_does_not_read_a_file_makes_room(place: Place, monkeypatch: py
         silent.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         silent.connect((world.server.host, world.server.port))
         silent.sendall(head.encode())
+        # Its file is under way; nothing more of it is read.
+        assert await asyncio.to_thread(silent.recv, 12) == b"HTTP/1.1 200"
 
         async def refused() -> bool:
             return (await visitor.app("audit/export?to=2001-01-01T00:00")).status == 503
