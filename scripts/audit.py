@@ -71,7 +71,7 @@ def audited(lock: str, program: Path = PROGRAM) -> tuple[int, list[str]]:
         more = ", ..." if len(skipped) > MAX_SHOWN else ""
         lines.append(
             f"{lock}: NOT AUDITED: {len(skipped)} of {len(found)} dependencies are not in the feed "
-            f"({', '.join(skipped[:MAX_SHOWN])}{more}): run it where pypi.org is reachable"
+            f"({', '.join(skipped[:MAX_SHOWN])}{more}): run it where the package index is reachable"
         )
     # A vulnerability that is known counts for more than what could not be looked up.
     status = 1 if any(one.vulns for one in found) else 2 if skipped or not found else 0
