@@ -19,7 +19,7 @@ help:
 	@echo "make simulate  schedules of faults in virtual time, by a seed (SEED=1 MINUTES=10)"
 	@echo "make soak    does anything grow in half an hour (MINUTES=30)    make fuzz  strangers' bytes (SECONDS=60)"
 	@echo "make coverage  branches that the tests of core, replica, wire and store reach, with a floor"
-	@echo "make mutants   does a test fail if the code of a decision is changed (a quarter of an hour)"
+	@echo "make mutants   does a test fail if the code of a decision is changed (long)"
 	@echo "make wheel   wheels with the compiled core, for x86-64 and arm64 Linux, in dist"
 	@echo "make libgate the C library for programs in other languages: build/libgate.so, build/libgate.a, build/gate.h"
 	@echo "make client  the npm package of the WebSocket's client: build/gate-client-VERSION.tgz"

@@ -162,7 +162,7 @@ def asserted_by_proxy(request: web.Request, sign_in: ProxySignIn | None, trusted
         return None
     if not trusted or not is_believed(request, trusted):
         raise ProxyUntrusted(
-            f"{sign_in.header} is accepted only from --trusted-proxies, and this client is none of them"
+            f"{sign_in.header} is accepted only from --trusted-proxies, and this client is no such proxy"
         )
     name = _only(request, sign_in.header)
     try:

@@ -46,6 +46,7 @@ def test_systemd_learns_when_all_answers_and_when_it_ends(start_service: Service
         ready = next(line for line in service.output.splitlines() if line.startswith("gate ready"))
         wait_until(lambda: lines().count("WATCHDOG=1") > 1, 10, "two signs of life")
         wait_until(lambda: f"STATUS={ready}" in lines(), 10, "the state to be sent")
+        assert lines()[0] == "READY=1", "signs of life before it could fill the queue that it needs"
         service.stop()
         assert [line for line in lines() if line != "WATCHDOG=1"] == ["READY=1", f"STATUS={ready}", "STOPPING=1"]
 
