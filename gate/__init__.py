@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gate.core.verdict import Verdict
     from gate.replica.reader import Replica
 
-__version__ = "0.8.0"
+__version__ = "0.8.1"
 
 __all__ = ["Replica", "Verdict", "__version__"]
 

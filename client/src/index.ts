@@ -22,7 +22,7 @@ import type {
 export type * from "./messages.js";
 
 /** The version of Gate that this package belongs to. */
-export const VERSION = "0.8.0";
+export const VERSION = "0.8.1";
 
 /** Why the client is offline: a word of the server, or one of these. */
 export type Reason =

@@ -15,7 +15,7 @@
  * like are final.
  */
 /** The version of Gate that this package belongs to. */
-export const VERSION = "0.8.0";
+export const VERSION = "0.8.1";
 /** An answer that is an error; `word` is the server's. */
 export class GateError extends Error {
     word;
