@@ -20,6 +20,7 @@ from gate.core.sessions import OpenSession
 from gate.errors import TokenRefused, Unavailable
 from gate.replica.app_reading import AppReading
 from gate.replica.reading import Reading
+from gate.replica.status_page import State
 
 LOOK_EVERY_S = 0.005
 # Maximum wait of a connect for this Replica to apply the Change.
@@ -42,7 +43,8 @@ def applied_of(reading: Reading, app_key: str, user: bytes) -> tuple[str, int]:
     """
     record = reading.position(partition_of(app_key, user, reading.partitions))
     page = reading.status_page
-    is_reloading = page is not None and page.is_reloading
+    # One word of shared memory, read for each connect.
+    is_reloading = page is not None and page.state[0] == State.RELOADING
     return ("0", 0) if record is None or is_reloading else (record.epoch, record.seq)
 
 

@@ -121,6 +121,8 @@ class StatusPage:
         self._words, self._map = words, page
         self._identity = identity_of(path)
         self._same_boot = self._words[_AT["boot"]] == _boot_word()
+        self.state = self._words[_AT["state"] : _AT["state"] + 1]
+        """One word: the replicator's `State`."""
         self.chosen = self._words[_AT["chosen_at_ns"] : _AT["chosen_at_ns"] + 1]
         """One word that changes whenever a facts file is put in use. Readers compare it before every read, in 30 ns.
 
@@ -222,11 +224,6 @@ class StatusPage:
             return False
         return True
 
-    @property
-    def is_reloading(self) -> bool:
-        """Whether the facts in use belong to a history that Redis may no longer have. Reads one word."""
-        return self._words[_AT["state"]] == State.RELOADING
-
     def view(self, now_monotonic_ms: int, stale_ms: int | None = None) -> StatusView:
         """Return all fields, with the age of a reader's own facts if given."""
         if stale_ms is None:
@@ -249,7 +246,9 @@ class StatusPage:
 
     def close(self) -> None:
         """Unmap the page. It stays on disk."""
+        # The map can't be closed while a part of it is exported.
         self.chosen.release()
+        self.state.release()
         self._words.release()
         self._map.close()
 

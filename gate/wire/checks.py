@@ -23,7 +23,7 @@ from gate.wire import replies
 from gate.wire.client import Client, NoAuth
 from gate.wire.long_reads import PIECE as LONG_PIECE
 from gate.wire.long_reads import View
-from gate.wire.outbox import PendingReply
+from gate.wire.table import PendingReply
 from gate.wire.turns import SLICE_US
 
 # In one MCHECK: 1 ms of a worker's time where all are cached and plain, 30 ms where none is.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, get_args
 
-from gate.clock import monotonic_ms
+from gate.clock import monotonic_ms, monotonic_us
 from gate.core.app_secrets import caller_with
 from gate.core.model import AppFacts
 from gate.core.scopes import Caller, Scope
@@ -23,7 +23,7 @@ from gate.replica.reading import Reading
 from gate.wire.long_reads import LongReads
 from gate.wire.ports import Gateway, SessionService
 from gate.wire.queued import Queued
-from gate.wire.turns import TURN_BYTES, Times, Turns
+from gate.wire.turns import LIGHT_SHARE, SLICE_US, TURN_BYTES, Times, Turns
 
 if TYPE_CHECKING:
     from gate.wire.table import Table
@@ -193,6 +193,27 @@ class Worker:
         return self.given
 
 
+class Usage:
+    """How much of the worker's time one connection used lately. Begins as one that used much, as newcomers may be many."""
+
+    __slots__ = ("_at_us", "_used_us")
+
+    def __init__(self) -> None:
+        self._at_us = monotonic_us()
+        self._used_us = SLICE_US
+
+    def add(self, from_us: int, until_us: int) -> None:
+        """It had a turn."""
+        left_us = self._used_us - (from_us - self._at_us) // LIGHT_SHARE
+        self._used_us = (left_us if left_us > 0 else 0) + until_us - from_us
+        self._at_us = from_us
+
+    @property
+    def is_light(self) -> bool:
+        """Whether it used little: less than a slice, and no more than its share before."""
+        return self._used_us - (monotonic_us() - self._at_us) // LIGHT_SHARE < SLICE_US
+
+
 class Client:
     """One connection's agreed state."""
 
@@ -213,12 +234,14 @@ class Client:
         "resp3",
         "stranger_commands",
         "table",
+        "usage",
         "worker",
         "wrong_auths",
     )
 
     def __init__(self, worker: Worker, table: Table, peer: str = "") -> None:
         self.worker = worker
+        self.usage = Usage()
         self.table = self._plain_table = table
         """What answers commands: another one between MULTI and EXEC, so that no command has to ask which."""
         self.queued: Queued | None = None

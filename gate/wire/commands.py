@@ -26,9 +26,8 @@ from gate.wire import (
 )
 from gate.wire.checks import RevisionDemand
 from gate.wire.client import MAX_STRANGER_COMMANDS, Client, Habit
-from gate.wire.outbox import PendingReply
 from gate.wire.refusals import refused, unknown_command, wrong_number
-from gate.wire.table import Command, InMulti
+from gate.wire.table import Command, InMulti, PendingReply
 
 # Names in one COMMAND INFO, and words of the other commands that take any: each a few microseconds.
 MAX_LISTED = 64

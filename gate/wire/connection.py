@@ -7,8 +7,8 @@ What can make a connection wait, and the bound on it:
 - Its next turn, while others have theirs.
 - A check that demands a Revision (`MIN`) which is not here yet: later commands wait behind it, at most `MIN_WAIT_MS`, then it
   is answered `STALE`.
-- A presence command, which asks Redis: commands behind it go on, their replies queue up behind its own (`outbox`), and past
-  `outbox.MAX_AWAITED` of those nothing more is read. A lease holds back what follows it, which may depend on it, and so does
+- A presence command, which asks Redis: commands behind it go on, their replies queue up behind its own (`Outbox`), and past
+  `MAX_AWAITED` of those nothing more is read. A lease holds back what follows it, which may depend on it, and so does
   what is long in itself.
 - `GATE.EVENTS … BLOCK` and EXEC, which may take long: as a lease, but the peer's end is noticed meanwhile.
 - A peer that does not read its replies: nothing more is decided or read for it until it does; after `STALL_LIMIT_MS` it is cut.
@@ -27,16 +27,16 @@ from typing import TYPE_CHECKING, cast
 from gate.clock import monotonic_us
 from gate.errors import GateError
 from gate.tls import Handshake
-from gate.wire.checks import RevisionDemand
+from gate.wire.checks import HOT_REPLIES, RevisionDemand
 from gate.wire.client import Client, Worker
 from gate.wire.commands import COMMANDS, answer
-from gate.wire.hot import answered, answered_now, batch_reply
-from gate.wire.line import Line
-from gate.wire.outbox import Outbox, PendingReply
+from gate.wire.hot import answered, answered_now, batch_reply, begins_with_check
+from gate.wire.line import Line, Outbox
 from gate.wire.refusals import TOO_MANY
 from gate.wire.replies import error
 from gate.wire.resp import CommandReader
-from gate.wire.turns import PIECE_COMMANDS, SLICE_US, TIMED_EVERY, TURN_BYTES, Usage
+from gate.wire.table import PendingReply
+from gate.wire.turns import PIECE_COMMANDS, SLICE_US, TIMED_EVERY, TURN_BYTES
 from gate.wire.waiting import RevisionWait, too_late
 
 if TYPE_CHECKING:
@@ -62,7 +62,6 @@ class Connection(asyncio.BufferedProtocol):
         "_server",
         "_stalled_since_ms",
         "_stranger_bytes",
-        "_usage",
         "client",
         "handshake",
         "is_local",
@@ -88,7 +87,6 @@ class Connection(asyncio.BufferedProtocol):
         self._is_paused = False  # nothing more is decided just now
         self.outbox = Outbox(self._on_ready)
         self.revision_wait = RevisionWait(worker, self._go_on)
-        self._usage = Usage()
         self._stalled_since_ms = self._stranger_bytes = 0
         self.unread = self._draining = False
         self.is_stranger = True
@@ -100,7 +98,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count in, or refuse where there are too many."""
-        self.line = Line(cast(asyncio.Transport, transport), self.worker.sockets, self._received, self._usage.add)
+        self.line = Line(cast(asyncio.Transport, transport), self.worker.sockets, self._received, self.client.usage.add)
         peer = transport.get_extra_info("peername")
         self.is_local = not isinstance(peer, tuple)
         self.client.peer = "unix" if self.is_local else f"{peer[0]}:{peer[1]}"
@@ -131,7 +129,7 @@ class Connection(asyncio.BufferedProtocol):
         if nbytes < TURN_BYTES and not (self.reader.pending or self._is_paused or self.outbox.waiting):
             times.chunks += 1
             timed_us = 0 if times.chunks % TIMED_EVERY else monotonic_us()
-            taken, reply = answered_now(self.client, nbytes, self._usage)
+            taken, reply = answered_now(self.client, nbytes)
             if taken:
                 self._stalled_since_ms = 0
                 line.write(reply)
@@ -154,7 +152,7 @@ class Connection(asyncio.BufferedProtocol):
         turns = self.worker.turns
         if self.client.app_reading is None:
             self._stranger_bytes += len(received)
-        if turns.is_busy and (self.is_stranger or (turns.is_crowded and not self._usage.is_light)):
+        if turns.is_busy and (self.is_stranger or (turns.is_crowded and not self.client.usage.is_light)):
             self._wait_for_a_turn()
         else:
             self._go_on()
@@ -243,7 +241,7 @@ class Connection(asyncio.BufferedProtocol):
             if self._backlog:
                 commands, self._backlog = self._backlog, []
             elif self._rest:
-                if not (self.reader.pending or self.reader.error):
+                if begins_with_check(self._rest) and not (self.reader.pending or self.reader.error):
                     taken, replies = answered(self.client, self._rest, until_us)
                     if taken:
                         self._stalled_since_ms, self._rest = 0, self._rest[taken:]
@@ -261,7 +259,7 @@ class Connection(asyncio.BufferedProtocol):
                 if self._is_held() or self.client.quitting:
                     break
             now_us = monotonic_us()
-        self._usage.add(from_us, now_us)
+        self.client.usage.add(from_us, now_us)
 
     def _settle(self) -> None:
         """After a slice: end a broken or quitting peer, watch one that owes bytes, and read on where nothing is left to do."""
@@ -311,7 +309,9 @@ class Connection(asyncio.BufferedProtocol):
         except GateError as fault:
             return self._one_by_one(commands, until_us, fault)
         try:
-            return batch_reply(self.client, commands) or self._one_by_one(commands, until_us)
+            written = HOT_REPLIES.get(commands[0][0])
+            fast = None if written is None else batch_reply(self.client, commands, written)
+            return fast or self._one_by_one(commands, until_us)
         finally:
             worker.reading.release()
 

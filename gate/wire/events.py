@@ -20,7 +20,7 @@ from gate.core.scopes import PRESENCE
 from gate.errors import FeedReset, InvalidInput, Unavailable
 from gate.wire import replies
 from gate.wire.client import Client, Reply, Worker
-from gate.wire.outbox import PendingReply
+from gate.wire.table import PendingReply
 from gate.wire.turns import in_turn
 
 # Read and written at a time: 1.5 ms of a worker's time, between which others have their turns.

@@ -37,8 +37,8 @@ from gate.errors import (
 from gate.replica.authorization import authorize_connect
 from gate.wire import replies
 from gate.wire.client import Client
-from gate.wire.outbox import PendingReply
 from gate.wire.ports import Gateway, PendingResult
+from gate.wire.table import PendingReply
 
 # Sessions of one GATE.TOUCH.
 MAX_TOUCHED = 1_000

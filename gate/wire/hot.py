@@ -10,25 +10,26 @@ Called by `gate.wire.connection`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 from gate.clock import monotonic_us
+from gate.core.verdict import Word
 from gate.errors import GateError
 from gate.replica.app_reading import AppReading
 from gate.wire.checks import HOT_REPLIES, fresh_within_ms
 from gate.wire.client import Client, Worker
 from gate.wire.resp import BULK_HEADERS, LONE_BYTES, Command, whole_command
-from gate.wire.turns import SLICE_US, Usage
+from gate.wire.turns import SLICE_US
 
 # Parts of a command: name, from, to; and FRESH, ms.
 _PLAIN, _WITH_FRESH = 3, 5
 _NOTHING = 0, b""
-_A_CHECK = b"\r\nGATE."
-# A command that the core may know has its name by there: the count and the length before it are 15 bytes at the most.
-_A_CHECK_BEGINS_BY = 24
+# What the core may answer begins like this. Asked before `answered`, which would begin a bracket for nothing.
+begins_with_check = re.compile(rb"\*[0-9]{1,3}\r\n\$1[0-2]\r\nGATE\.(?:M?CHECK|VERDICT)\r\n").match
 
 
-def answered_now(client: Client, size: int, usage: Usage) -> tuple[int, bytes]:
+def answered_now(client: Client, size: int) -> tuple[int, bytes]:
     """Of the first `size` bytes in the worker's buffer, how many were answered, and the replies; in a bracket of its own.
 
     The core answers none where anything moved since the App was last looked at (a commit, the file in use, its settings), and
@@ -49,7 +50,7 @@ def answered_now(client: Client, size: int, usage: Usage) -> tuple[int, bytes]:
         from_us = 0 if is_lone else monotonic_us()
         answered = app.checks.answer_now(worker.buffer, size, from_us and from_us + SLICE_US)
         if not is_lone:
-            usage.add(from_us, monotonic_us())
+            client.usage.add(from_us, monotonic_us())
         if answered is not None and answered[0]:
             return answered
     parts = lone_command(worker.received[:size].tobytes()) if is_lone else None
@@ -103,9 +104,9 @@ def _is_young(worker: Worker, app: AppReading) -> bool:
 
 
 def answered(client: Client, chunk: bytes, until_us: int) -> tuple[int, bytes]:
-    """Of a chunk, how many bytes the core answered, and the replies; in a bracket that takes up whatever moved."""
+    """Of a chunk that begins with a check: how many bytes the core answered, and the replies; its bracket takes up moves."""
     app, worker = client.hot_app, client.worker
-    if app is None or app.checks is None or chunk.find(_A_CHECK, 0, _A_CHECK_BEGINS_BY) < 0:
+    if app is None or app.checks is None:
         return _NOTHING
     try:
         worker.begin()
@@ -126,11 +127,10 @@ def _is_young_enough(worker: Worker, app: AppReading, parts: Sequence[bytes]) ->
     return within_ms is not None and worker.stale_ms() <= min(within_ms, worker.age_limit_ms(app) or within_ms)
 
 
-def batch_reply(client: Client, commands: list[Command]) -> bytes | None:
-    """All replies at once, if every command is the same kind of check. Inside a bracket."""
+def batch_reply(client: Client, commands: list[Command], written: Mapping[Word, bytes]) -> bytes | None:
+    """All replies at once, from those `written` in advance, if every command is the same kind of check. Inside a bracket."""
     app, worker = client.hot_app, client.worker
-    written = HOT_REPLIES.get(commands[0][0])
-    if app is None or written is None:
+    if app is None:
         return None
     try:
         # Columns, made in C: of unequal commands, `strict` raises.

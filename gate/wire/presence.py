@@ -13,8 +13,7 @@ from gate.core.presence import Session
 from gate.errors import InvalidInput
 from gate.wire import replies
 from gate.wire.client import Client
-from gate.wire.outbox import PendingReply
-from gate.wire.table import Asking
+from gate.wire.table import Asking, PendingReply
 
 # In one GATE.ONLINE: some 5 ms of Redis's time.
 MAX_ONLINE_USERS = 10_000

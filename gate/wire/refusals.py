@@ -1,6 +1,6 @@
 """The wording of every refusal: the code word by its kind, then its text.
 
-Called by `commands`, `transactions` and `outbox`.
+Called by `commands`, `transactions` and `line`.
 """
 
 from __future__ import annotations

@@ -1,20 +1,43 @@
-"""What one row of the command table says: who answers, how many arguments, which scopes, how it goes in a transaction.
+"""What one row of the command table says: who answers and when, how many arguments, which scopes, how it goes in a transaction.
 
 Apart from `commands`, which holds the rows, so that `client` and `transactions` can name a row's type.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
 
 from gate.core.scopes import Scope
-from gate.wire.outbox import PendingReply
 
 if TYPE_CHECKING:
     from gate.wire.checks import RevisionDemand
     from gate.wire.client import Client
+
+
+class PendingReply(msgspec.Struct, frozen=True):
+    """Once `arrival` is done, `word` gives the reply, or raises a `GateError` (an error reply), or says what else to wait for.
+
+    `holds_back`: what follows on the connection may depend on it, so it waits. `abandon` is called if the peer is
+    gone first or may be, perhaps more than once, perhaps before `word`.
+    `cancel` is called once it certainly is, and `hurry` if the answer should come now: its peer said its last word, or the
+    worker drains. `listens`: it takes long, so that the peer's end has to be noticed meanwhile.
+    `weight` is how many small replies it counts for where the bound on what a connection waits for is kept.
+    """
+
+    arrival: asyncio.Future[Any]
+    word: Callable[[], bytes | PendingReply]
+    holds_back: bool = False
+    abandon: Callable[[], object] | None = None
+    cancel: Callable[[], object] | None = None
+    hurry: Callable[[], object] | None = None
+    listens: bool = False
+    weight: int = 1
+
 
 Handler = Callable[["Client", Sequence[bytes]], "bytes | RevisionDemand | PendingReply"]
 # A command of which only the question to Redis is left.

@@ -2,8 +2,8 @@
 
 Clients send pipelines this way by default. EXEC answers first what the Replica answers, all of it from one commit: at once if
 that is little, else in turns (`long_reads`). Behind that, what asks Redis is sent in the order of the queue, each command by
-itself: no more of them than a connection may wait for (`outbox`), and nothing past a lease before the lease is answered, since
-a connect may depend on it. As in Redis, a command that fails leaves the others as they are.
+itself: no more of them than a connection may wait for (`line.MAX_AWAITED`), and nothing past a lease before the lease is
+answered, since a connect may depend on it. As in Redis, a command that fails leaves the others as they are.
 
 Where queueing met an error, EXEC answers EXECABORT, and nothing ran. A connection that is lost loses its queue; if that happens
 while its EXEC is carried out, what was not sent to Redis by then is not.
@@ -23,11 +23,11 @@ from gate.errors import AppUnknown, GateError
 from gate.wire import checks, replies
 from gate.wire.checks import RevisionDemand
 from gate.wire.client import Client, NoAuth, Reply
+from gate.wire.line import MAX_AWAITED
 from gate.wire.long_reads import View
-from gate.wire.outbox import MAX_AWAITED, PendingReply
 from gate.wire.queued import Entry, Queued
 from gate.wire.refusals import refused
-from gate.wire.table import Asking, Command, Handler, InMulti, Table
+from gate.wire.table import Asking, Command, Handler, InMulti, PendingReply, Table
 from gate.wire.turns import SLICE_US, in_turn
 from gate.wire.waiting import too_late
 

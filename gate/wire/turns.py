@@ -6,7 +6,7 @@ commands fit in a slice, as a router's do, never waits for a turn, only for what
 
 Bounds on one pass, however many connections have work: `ROUND_US` for those with an App, as much for what they send in the
 meantime, one slice for those without. So strangers together take a small part of a worker, and never wait in front of a client
-with credentials; and a client that uses little (`Usage`) waits for one pass at most.
+with credentials; and a client that uses little (`client.Usage`) waits for one pass at most.
 """
 
 from __future__ import annotations
@@ -50,27 +50,6 @@ async def in_turn(turns: Turns, work: Callable[[], None]) -> None:
 
     turns.wait(take_turn)
     await done
-
-
-class Usage:
-    """How much of the worker's time one connection used lately. Begins as one that used much, as newcomers may be many."""
-
-    __slots__ = ("_at_us", "_used_us")
-
-    def __init__(self) -> None:
-        self._at_us = monotonic_us()
-        self._used_us = SLICE_US
-
-    def add(self, from_us: int, until_us: int) -> None:
-        """It had a turn."""
-        left_us = self._used_us - (from_us - self._at_us) // LIGHT_SHARE
-        self._used_us = (left_us if left_us > 0 else 0) + until_us - from_us
-        self._at_us = from_us
-
-    @property
-    def is_light(self) -> bool:
-        """Whether it used little: less than a slice, and no more than its share before."""
-        return self._used_us - (monotonic_us() - self._at_us) // LIGHT_SHARE < SLICE_US
 
 
 class Times:

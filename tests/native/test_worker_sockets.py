@@ -26,7 +26,7 @@ from gate.replica import app_reading, envs
 from gate.replica.layout import BOARD_FILE, current_facts
 from gate.replica.status_page import StatusPage
 from gate.wire import listener, replies
-from gate.wire.outbox import Outbox
+from gate.wire.line import Outbox
 from harness.seeds import examples, seed
 from harness.waiting import wait_until_async
 from tests.native.peers import AUTH, BLACKLISTED, WORDS, Peer, ledger, served

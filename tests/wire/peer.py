@@ -10,7 +10,7 @@ from gate.errors import ReplicaError
 from gate.wire.checks import RevisionDemand
 from gate.wire.client import Client, Worker
 from gate.wire.commands import COMMANDS, answer
-from gate.wire.outbox import PendingReply
+from gate.wire.table import PendingReply
 
 
 class Peer:

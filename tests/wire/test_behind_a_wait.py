@@ -10,7 +10,7 @@ import pytest
 
 from gate.replica.reading import Reading
 from gate.wire.client import Worker
-from gate.wire.outbox import PendingReply
+from gate.wire.table import PendingReply
 from tests.replica.ledger import Ledger, app_facts, said
 from tests.wire.line import AUTH, Line, command
 

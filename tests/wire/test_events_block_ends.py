@@ -10,7 +10,7 @@ from gate.core.app_keys import with_key
 from gate.core.scopes import Scope
 from gate.wire import events
 from gate.wire.listener import WireServer
-from gate.wire.outbox import PendingReply
+from gate.wire.table import PendingReply
 from harness.servers import RedisServer
 from harness.waiting import wait_until_async
 from tests.replica.ledger import Ledger, app_facts, app_set

@@ -15,8 +15,8 @@ from gate.clock import wall_ms
 from gate.core.model import AppFacts
 from gate.store import presence as presence_module
 from gate.store.presence import LogPosition
+from gate.wire.line import MAX_AWAITED
 from gate.wire.listener import WireOptions, WireServer, serve_wire
-from gate.wire.outbox import MAX_AWAITED
 from harness.cable import Cable
 from harness.servers import RedisServer
 from harness.waiting import wait_until_async

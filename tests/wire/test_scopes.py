@@ -13,7 +13,7 @@ from gate.core.scopes import SCOPES, Scope, granted
 from gate.wire import transactions
 from gate.wire.client import Worker
 from gate.wire.commands import COMMANDS
-from gate.wire.outbox import PendingReply
+from gate.wire.table import PendingReply
 from tests.replica.ledger import Ledger, app_facts, app_set, said
 from tests.wire.conftest import SECRETS
 from tests.wire.line import Line, command

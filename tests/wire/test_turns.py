@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from gate.wire import connection
+from gate.wire import client, connection
 from gate.wire import turns as module
-from gate.wire.client import Worker
+from gate.wire.client import Usage, Worker
 from gate.wire.resp import CommandReader
-from gate.wire.turns import LIGHT_SHARE, MOST_IN_A_ROUND, ROUND_US, SLICE_US, TURN_BYTES, Turns, Usage
+from gate.wire.turns import LIGHT_SHARE, MOST_IN_A_ROUND, ROUND_US, SLICE_US, TURN_BYTES, Turns
 from loadtests.bench.rows.fairness import Kind, kinds
 from tests.wire.line import AUTH, Line, command
 from tests.wire.malformed import echo
@@ -107,7 +107,7 @@ def soon() -> deque[Callable[[], None]]:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     now_us = [0]
-    for where in (module, connection):
+    for where in (module, client, connection):
         monkeypatch.setattr(where, "monotonic_us", lambda: now_us[0])
     yield now_us
 
