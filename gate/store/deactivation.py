@@ -14,8 +14,7 @@ from typing import NamedTuple
 from gate.errors import InvalidInput, ReactivationTooEarly
 from gate.store import keys, scripts
 from gate.store.link import Command
-from gate.store.penalties import MAX_PAGE_DEPTH
-from gate.store.places import Place, entries_behind
+from gate.store.places import MAX_PAGE_DEPTH, Place, entries_behind
 from gate.store.scripts import Script
 from gate.store.writer import Attribution, Step, Writer, WriteReceipt
 
@@ -92,21 +91,15 @@ class Deactivation:
         """Return deactivated Users, including those being erased; latest first, equal moments by descending id."""
         if offset < 0 or count < 1 or offset + count > MAX_PAGE_DEPTH:
             raise InvalidInput("page", f"must begin at 0 or later and end before {MAX_PAGE_DEPTH}")
-        asked = [
-            ("ZREVRANGE", keys.gone(partition, app_key), 0, offset + count - 1, "WITHSCORES")
-            for partition in range(self._writer.partitions)
-        ]
-        rows: list[tuple[int, bytes]] = []
-        for reply in await self._writer.client.read(*asked):
-            rows += [(int(since), user) for user, since in zip(reply[::2], reply[1::2], strict=True)]
-        # By moment, then id, both descending.
-        rows.sort(reverse=True)
-        return [DeactivatedUser(user, since_ms) for since_ms, user in rows[offset : offset + count]]
+        return await self._listed(app_key, None, offset, count)
 
     async def behind(self, app_key: str, place: Place | None, count: int) -> list[DeactivatedUser]:
         """Return the next ones in the order of `page`, after a position. Exact while ids are deactivated and released."""
+        return await self._listed(app_key, place, 0, count)
+
+    async def _listed(self, app_key: str, place: Place | None, offset: int, count: int) -> list[DeactivatedUser]:
         sets = [keys.gone(partition, app_key) for partition in range(self._writer.partitions)]
-        found = await entries_behind(self._writer.client, sets, place, count, reverse=True)
+        found = await entries_behind(self._writer.client, sets, place, count, offset=offset, reverse=True)
         return [DeactivatedUser(user, since_ms) for since_ms, user in found]
 
     def _step(

@@ -13,11 +13,8 @@ from gate.core.model import FOREVER_MS
 from gate.errors import InvalidInput, UserDeactivated
 from gate.store import keys, scripts
 from gate.store.link import Reply
-from gate.store.places import Place, entries_behind
+from gate.store.places import MAX_PAGE_DEPTH, Place, entries_behind, fields_of
 from gate.store.writer import Attribution, Step, Writer, WriteReceipt
-
-# Offset plus count of one page: every Partition is asked for that many, since one may hold them all.
-MAX_PAGE_DEPTH = 100_000
 
 
 class Penalty(NamedTuple):
@@ -144,36 +141,19 @@ class Penalties:
         """Return the penalties in force, latest end first, equal ends by descending id (as bytes)."""
         if offset < 0 or count < 1 or offset + count > MAX_PAGE_DEPTH:
             raise InvalidInput("page", f"must begin at 0 or later and end before {MAX_PAGE_DEPTH}")
-        until = [
-            (
-                "ZREVRANGEBYSCORE",
-                self.key(partition, app_key),
-                "+inf",
-                f"({now_ms}",
-                "WITHSCORES",
-                "LIMIT",
-                0,
-                offset + count,
-            )
-            for partition in range(self._writer.partitions)
-        ]
-        rows: list[tuple[int, bytes]] = []
-        for reply in await self._writer.client.read(*until):
-            rows += [(int(end), user) for user, end in zip(reply[::2], reply[1::2], strict=True)]
-        rows.sort(reverse=True)
-        # Each Partition returned up to offset + count rows, so this slice is complete.
-        rows = rows[offset : offset + count]
-        return await self._with_reasons(app_key, rows)
+        return await self._in_force(app_key, now_ms, None, offset, count)
 
     async def behind(self, app_key: str, now_ms: int, place: Place | None, count: int) -> list[Penalty]:
         """Return the next ones in force, in the order of `page`, after a position. Exact while penalties come and go."""
-        sets = [self.key(partition, app_key) for partition in range(self._writer.partitions)]
-        found = await entries_behind(self._writer.client, sets, place, count, reverse=True)
-        return await self._with_reasons(app_key, [one for one in found if one.score > now_ms])
+        return await self._in_force(app_key, now_ms, place, 0, count)
 
-    async def _with_reasons(self, app_key: str, rows: Sequence[tuple[int, bytes]]) -> list[Penalty]:
-        reasons = await self.reasons(app_key, [user for _, user in rows])
-        return [Penalty(user, end, why, by) for (end, user), (why, by) in zip(rows, reasons, strict=True)]
+    async def _in_force(self, app_key: str, now_ms: int, place: Place | None, offset: int, count: int) -> list[Penalty]:
+        sets = [self.key(partition, app_key) for partition in range(self._writer.partitions)]
+        found = await entries_behind(self._writer.client, sets, place, count, offset=offset, reverse=True)
+        # The latest end comes first, so those that have ended are at the end.
+        in_force = [row for row in found if row[0] > now_ms]
+        reasons = await self.reasons(app_key, [user for _, user in in_force])
+        return [Penalty(user, end, why, by) for (end, user), (why, by) in zip(in_force, reasons, strict=True)]
 
     async def count(self, app_key: str, now_ms: int) -> int:
         """Return the number in force."""
@@ -183,12 +163,8 @@ class Penalties:
 
     async def reasons(self, app_key: str, users: Sequence[bytes]) -> list[tuple[str, str]]:
         """Return the reason and the actor of each User's penalty; empty strings without a penalty."""
-        asked = [
-            ("HMGET", keys.user(self._writer.partition_of(app_key, user), app_key, user), self.names.why, self.names.by)
-            for user in users
-        ]
-        replies = await self._writer.client.read(*asked) if asked else []
-        return [((why or b"").decode(), (by or b"").decode()) for why, by in replies]
+        found = await fields_of(self._writer, app_key, users, self.names.why, self.names.by)
+        return [((why or b"").decode(), (by or b"").decode()) for why, by in found]
 
     async def _refuse_deactivated(self, app_key: str, grouped: dict[int, list[bytes]]) -> None:
         """Check all Users first, so that none is written: the scripts check again, but each only in its own Partition."""

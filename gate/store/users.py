@@ -13,7 +13,7 @@ from gate.core.model import AppFacts, ListKind, UserFacts
 from gate.errors import TokensHeld, UserDeactivated, UserUnknown
 from gate.store import keys, scripts
 from gate.store.link import Command, Reply
-from gate.store.places import Place, entries_behind
+from gate.store.places import Place, entries_behind, fields_of
 from gate.store.quota import Quota
 from gate.store.scripts import Call
 from gate.store.user_index import Row, UserIndex
@@ -170,20 +170,10 @@ class Users:
 
     async def profiles(self, app_key: str, users: Sequence[bytes]) -> list[Profile | None]:
         """Return each User's profile; None for one that is not registered."""
-        asked: list[Command] = [
-            (
-                "HMGET",
-                keys.user(self._writer.partition_of(app_key, user), app_key, user),
-                keys.REGISTERED_AT,
-                keys.NAME,
-                keys.PORTRAIT,
-            )
-            for user in users
-        ]
-        replies = await self._writer.client.read(*asked) if asked else []
+        found = await fields_of(self._writer, app_key, users, keys.REGISTERED_AT, keys.NAME, keys.PORTRAIT)
         return [
             None if not at_ms else Profile(user, int(at_ms), (name or b"").decode(), (portrait or b"").decode())
-            for user, (at_ms, name, portrait) in zip(users, replies, strict=True)
+            for user, (at_ms, name, portrait) in zip(users, found, strict=True)
         ]
 
     async def page(self, app_key: str, offset: int, count: int, *, newest_first: bool = False) -> list[Profile]:
@@ -201,7 +191,7 @@ class Users:
         follows, found = len(found) > count, found[:count]
         profiles = await self.profiles(app_key, [user for _, user in found]) if found else []
         # From the index, not from the last profile: that User may be deleted meanwhile.
-        return [one for one in profiles if one is not None], found[-1] if follows else None
+        return [one for one in profiles if one is not None], Place(*found[-1]) if follows else None
 
     async def count(self, app_key: str) -> int:
         """Return the number of registered Users."""

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Awaitable, Callable
+from itertools import count as counting
+from typing import cast
 
 import pytest
 
 from gate.core.model import FOREVER_MS
-from gate.store.places import Place
+from gate.store.client import Client
+from gate.store.link import Command, Reply
+from gate.store.places import Place, Row, entries_behind
 from gate.store.store import Store
 from harness.seeds import seed
 from tests.store.conftest import APP
@@ -80,3 +85,62 @@ async def test_registered_and_deactivated_users_page_by_place(store: Store) -> N
     first = await store.deactivation.behind(APP, None, 20)
     rest = await store.deactivation.behind(APP, Place(first[-1].since_ms, first[-1].user), 20)
     assert [one.user for one in [*first, *rest]] == sorted(users, reverse=True)
+
+
+def of_one_partition(store: Store, many: int, partition: int = 3) -> list[bytes]:
+    users = (b"u%05d" % number for number in counting())
+    return [next(user for user in users if store.writer.partition_of(APP, user) == partition) for _ in range(many)]
+
+
+async def test_a_partition_that_holds_a_whole_page_gives_all_of_it(store: Store) -> None:
+    crowd, others = of_one_partition(store, 400), [b"other%d" % number for number in range(40)]
+    await store.bans.impose(APP, crowd, 9_000, NOW)
+    await store.bans.impose(APP, others, 8_000, NOW)
+    expected = [*sorted(crowd, reverse=True), *sorted(others, reverse=True)]
+    assert await all_bans(store, 100) == expected
+    assert [one.user for one in await store.bans.page(APP, NOW, 150, 270)] == expected[150:420]
+
+
+async def test_a_page_is_whole_although_entries_leave_between_its_reads(store: Store) -> None:
+    # At first the page ends soon in Partition 7; without the four before it, it reaches past what that one gave.
+    leave = [user for partition in range(4) for user in of_one_partition(store, 30, partition)]
+    stays = of_one_partition(store, 100, 7)
+    await store.bans.impose(APP, leave, 9_000, NOW)
+    await store.bans.impose(APP, stays, 8_000, NOW)
+
+    async def meddle() -> None:
+        await store.bans.lift(APP, leave, NOW)
+
+    found = await read_with(store, meddle, 60)
+    assert [user for _, user in found] == sorted(stays, reverse=True)[:60]
+
+
+async def test_an_entry_that_moves_between_reads_is_on_the_page_once(store: Store) -> None:
+    crowd = of_one_partition(store, 200)
+    await store.bans.impose(APP, crowd, 9_000, NOW)
+
+    async def meddle() -> None:
+        await store.bans.impose(APP, crowd[-5:], 7_000, NOW)
+
+    found = await read_with(store, meddle, 200)
+    assert sorted(user for _, user in found) == crowd
+
+
+async def read_with(store: Store, meddle: Callable[[], Awaitable[None]], count: int) -> list[Row]:
+    """A page of Bans, with something that is done after the first of its reads."""
+
+    class Meddled:
+        reads = 0
+
+        async def read(self, *commands: Command) -> list[Reply]:
+            replies = await store.client.read(*commands)
+            self.reads += 1
+            if self.reads == 1:
+                await meddle()
+            return replies
+
+    client = Meddled()
+    sets = [store.bans.key(partition, APP) for partition in range(store.writer.partitions)]
+    found = await entries_behind(cast("Client", client), sets, None, count, reverse=True)
+    assert client.reads > 1, "one read sufficed, so nothing was proven"
+    return found

@@ -25,6 +25,7 @@ from gate.http.fields import (
     expiry_mistakes,
     expiry_ms,
     json_id,
+    json_ids,
     until_json,
     up_to,
 )
@@ -89,7 +90,7 @@ class Penalty(Struct, kw_only=True):
     actor: str
 
 
-class PenalizedUser(Struct, kw_only=True):
+class PenalizedUser(Struct, gc=False):
     """A Ban or a Mute in force, and whom it restrains. `until` null: without end."""
 
     user: IdJson
@@ -148,16 +149,11 @@ async def _page(
     else:  # one more than a page: whether another follows
         place = place_of(query.token) if query.token else None
         found = await penalties.behind(call.app_key, call.now_ms, place, query.count + 1)
-    shown = [
-        PenalizedUser(
-            user=json_id(one.user),
-            until=until_json(one.until_ms),
-            reason=one.why,
-            actor=one.by,
-        )
-        for one in found[: query.count]
-    ]
-    return shown, place_token(found[query.count - 1].place) if len(found) > query.count else UNSET
+    page = found[: query.count]
+    # By columns, in calls of C: one step of Python a field would be a third of the time of a long page.
+    users, untils = json_ids([one.user for one in page]), [until_json(one.until_ms) for one in page]
+    shown = list(map(PenalizedUser, users, untils, [one.why for one in page], [one.by for one in page]))
+    return shown, place_token(page[-1].place) if len(found) > query.count else UNSET
 
 
 ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {
