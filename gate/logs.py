@@ -34,6 +34,8 @@ _SECRET_NAME = re.compile(r"secret|token|password|signature|authorization", re.I
 _URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*):[^\s@]*@", re.IGNORECASE)
 _QUERY_TOKEN = re.compile(r"([?&](?:token|access_token)=)[^&\s\"']+", re.IGNORECASE)
 BLOT = "***"
+_is_plain = re.compile(r"[!#-<>-~]+").fullmatch
+"""Whether a value is one word of ASCII that needs no quotes: nearly all values of a request's line."""
 
 
 def without_secrets(text: str) -> str:
@@ -91,14 +93,20 @@ def _text(fields: dict[str, Any]) -> str:
 
 
 def _logfmt(fields: dict[str, Any]) -> str:
-    return " ".join([f"{name}={_logfmt_value(value)}" for name, value in fields.items()])
+    pairs = []
+    for name, value in fields.items():
+        text = str(value)
+        if isinstance(value, bool):
+            text = text.lower()
+        elif not _is_plain(text):
+            text = _quoted(text)
+        pairs.append(f"{name}={text}")
+    return " ".join(pairs)
 
 
-def _logfmt_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
+def _quoted(text: str) -> str:
     # Logfmt has no form for a line end: one in a text, or an escape sequence of a terminal, would forge a line.
-    text = shown_text(str(value))
+    text = shown_text(text)
     if " " in text or "=" in text or '"' in text or not text:
         escaped = text.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{escaped}"'

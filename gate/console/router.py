@@ -23,8 +23,8 @@ from gate.console.views import OF_ALL, OF_APP, OPEN, STATIC
 from gate.console.views.sign_in import sign_in_place
 from gate.core.operators import may
 from gate.errors import AppUnknown, GateError, InvalidInput, StoreUnavailable
-from gate.http.auth import WHO, app_with_key, called_by, watched
-from gate.http.context import Deps
+from gate.http.auth import app_with_key, called_by, watched
+from gate.http.context import WHO, Deps
 from gate.http.errors import MethodWrong, PathUnknown, RoleInsufficient, v1_problem
 from gate.http.operators import OperatorAuth
 from gate.http.routing import LOGGED_PATH, UNKNOWN

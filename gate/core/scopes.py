@@ -14,6 +14,7 @@ Pure. Callers are made by `app_keys.caller_with`, and held by `gate.http.context
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal, get_args
 
 import msgspec
@@ -64,9 +65,8 @@ class Caller(msgspec.Struct, frozen=True):
                 raise ScopeMissing(scope, self.name, [one for one in SCOPES if one in self.scopes])
 
 
-def app_caller(app_key: str) -> Caller:
-    """Return the caller that gave, or signed with, the App's own secret."""
-    return Caller("app", app_key, ALL_SCOPES)
+app_caller = partial(Caller, "app", scopes=ALL_SCOPES)
+"""Returns the caller that gave, or signed with, the own secret of the App with this key."""
 
 
 def user_caller(user: bytes) -> Caller:

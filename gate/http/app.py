@@ -1,4 +1,4 @@
-"""The application: one table of routes, and the steps that every request takes.
+"""The application: one table of routes.
 
     /user                 RongCloud's API: signed by an App
     /v1                   an App, by HTTP Basic, with the scopes of its credential
@@ -8,37 +8,34 @@
 
 With `--admin-http` the paths for operators and monitoring are served on a port of their own, and there alone: `Part`.
 
-aiohttp's router finds the route, whose handler is a `Served`: it alone catches errors, which it words as the caller's family
-of clients expects, and it counts and logs. Below it one function for each family authenticates the caller and runs the
-endpoint. A check may be answered before it gets here, in `fast_path`.
+The handler of a route is a `Served` (`responses`): it alone catches errors, which it words as the caller's family of clients
+expects, and it counts and logs. Below it one function for each family authenticates the caller and runs the endpoint. A check
+may be answered before it gets here, in `fast_path`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from time import perf_counter
 from typing import Literal, Protocol
 
 import structlog
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from gate.core.limits import EACH_CLIENT, limit_names
 from gate.core.operators import OperatorRole
 from gate.errors import GateError
 from gate.http import auth, client, rongcloud, v1
-from gate.http.auth import WHO, called_by, report_failure
-from gate.http.bodies import refuse_encoded, release_body
+from gate.http.auth import called_by, report_failure
 from gate.http.client import page, websocket
 from gate.http.client.endpoint import CORS_PREFIX, ClientRequest, client_request, open_to_pages, preflight
-from gate.http.context import AppRequest, Deps
+from gate.http.context import CALL_ID, AppRequest, Deps
 from gate.http.endpoint import Endpoint, responded
 from gate.http.errors import (
     FeatureUnsupported,
-    Internal,
     client_problem,
     rongcloud_problem,
     v1_problem,
@@ -47,16 +44,15 @@ from gate.http.health import ASIDE, OF_MONITORING, PROBES, Probe
 from gate.http.openapi import DOCUMENTS, viewer
 from gate.http.operators import OperatorAuth, OperatorRequest, Reach, operator_app_request, operator_request
 from gate.http.responses import (
-    CALL_ID,
+    CHECK_GROUP,
     REQUEST_ID,
-    is_check_logged,
+    Served,
+    answer_rongcloud,
     json_response,
-    log_request,
     request_id_of,
 )
 from gate.http.routing import (
     FAMILY_PATH,
-    LOGGED_PATH,
     UNKNOWN,
     UNSUPPORTED,
     Handler,
@@ -69,9 +65,8 @@ from gate.http.v1 import apps, check
 
 Part = Literal["all", "public", "admin"]
 """What a port serves. `admin`: documents, metrics, console, what operators call; `public`: the rest; both: the other probes."""
-Refusal = Callable[[web.Request, GateError], web.StreamResponse]
 
-_GROUPS = {check.PATH: check.GROUP, "/v1/explain": check.GROUP, "/v1/events": "events", websocket.PATH: "websocket"}
+_GROUPS = {check.PATH: CHECK_GROUP, "/v1/explain": CHECK_GROUP, "/v1/events": "events", websocket.PATH: "websocket"}
 """What is counted apart: the one is quick, the other lasts for hours."""
 
 log = structlog.get_logger("gate.http")
@@ -132,58 +127,9 @@ def make_app(
     return app
 
 
-# What every request meets
-
-
-class Served:
-    """The handler of one route."""
-
-    __slots__ = ("_answer", "_deps", "_group", "_logged", "_refusal")
-
-    def __init__(self, deps: Deps, answer: Handler, group: str, logged: str, refusal: Refusal) -> None:
-        """`logged` stands in the log for the path, without the id of a User. `refusal` words what `answer` raises."""
-        self._deps = deps
-        self._answer = answer
-        self._group = group
-        self._logged = logged
-        self._refusal = refusal
-
-    async def serve(self, request: web.Request) -> web.StreamResponse:
-        """Never raises but for a cancelled request."""
-        started = perf_counter()
-        headers = request.headers
-        request[CALL_ID] = request_id = request_id_of(headers)
-        try:
-            if hdrs.CONTENT_ENCODING in headers:
-                refuse_encoded(request)
-            response = await self._answer(request)
-        except GateError as fault:
-            response = self._refusal(request, fault)
-        except Exception as fault:
-            path = request.get(LOGGED_PATH) or self._logged
-            log.exception("a request failed on a bug", path=path, request_id=request_id)
-            internal = Internal(f"an internal error, {type(fault).__name__}; the log has it")
-            response = self._refusal(request, internal)
-        finally:
-            release_body(request)
-        seconds = perf_counter() - started
-        deps, status = self._deps, response.status
-        deps.count_request(self._group, status, seconds)
-        is_verdict = status == 200 and self._logged == check.PATH
-        is_logged = is_check_logged(deps) if is_verdict else deps.options.access_log
-        if is_logged or deps.trace is not None:
-            who = request.get(WHO) or (auth.check_caller(headers) if is_verdict else {})
-            path = request.get(LOGGED_PATH) or self._logged
-            if is_logged:
-                log_request(deps, self._group, request.method, path, status, seconds, request, request_id, who)
-            if deps.trace is not None:
-                deps.trace(request, path, status, seconds, request_id, who)
-        return response
-
-
 def _served(deps: Deps, answer: Handler, group: str, logged: str) -> Handler:
     refusal = _refusal if group not in ("user", UNKNOWN) else _refusal_unserved
-    return Served(deps, answer, group, logged, refusal).serve
+    return Served(deps, answer, group, logged, refusal, answers_checks=logged == check.PATH).serve
 
 
 def _served_pages(deps: Deps, pages: Mounted) -> Handler:
@@ -226,35 +172,15 @@ async def _end_streams(deps: Deps, _: web.Application) -> None:
 
 def _add_rongcloud(deps: Deps, routes: Routes) -> None:
     for path, endpoint in rongcloud.ENDPOINTS.items():
-        routes.add(path, "user", {"POST": partial(_answer_rongcloud, deps, limit_names(path), endpoint)})
+        routes.add(path, "user", {"POST": partial(answer_rongcloud, deps, limit_names(path), endpoint)})
     for path, feature in UNSUPPORTED.items():
         routes.add(path, "user", {"POST": partial(_refuse_feature, deps, limit_names(path), feature)})
     refused = dict.fromkeys(("GET", "POST"), partial(_refuse_family, deps))
     routes.add(FAMILY_PATH, "user", refused, logged="unsupported")
 
 
-async def _answer_rongcloud(
-    deps: Deps, limits: Sequence[str], endpoint: Endpoint[AppRequest], request: web.Request
-) -> web.StreamResponse:
-    call = await _signed_request(deps, limits, request)
-    body = await endpoint(call)
-    return json_response(body, headers=call.effect.headers if call.effect else None)
-
-
-async def _signed_request(deps: Deps, limits: Sequence[str], request: web.Request) -> AppRequest:
-    now_ms = deps.now_ms()
-    try:
-        facts, caller = await auth.signed_caller(request.headers, deps, now_ms)
-    except GateError as fault:
-        report_failure(request, deps, "rongcloud", fault)
-        raise
-    called_by(request, deps, caller.kind, caller.name, {"app": facts.key})
-    deps.limiter.spend(facts, limits)
-    return AppRequest(request, deps, facts, now_ms, caller)
-
-
 async def _refuse_feature(deps: Deps, limits: Sequence[str], feature: str, request: web.Request) -> web.StreamResponse:
-    await _signed_request(deps, limits, request)
+    await auth.signed_request(deps, limits, request)
     raise FeatureUnsupported(feature)
 
 
@@ -293,7 +219,7 @@ async def _answer_v1_operator(
     except GateError as fault:
         report_failure(request, deps, "operator", fault)
         raise
-    return responded(await endpoint(call))
+    return responded(await endpoint.run(call))
 
 
 async def _answer_v1(
@@ -307,8 +233,9 @@ async def _answer_v1(
         raise
     called_by(request, deps, caller.kind, caller.name, auth.who_of(facts.key, caller))
     caller.require(endpoint.scopes)  # before the limits: what is refused for its scope spends none
-    deps.limiter.spend(facts, limits)
-    return responded(await endpoint(AppRequest(request, deps, facts, now_ms, caller)))
+    if facts.rate_limits:
+        deps.limiter.spend(facts, limits)
+    return responded(await endpoint.run(AppRequest(request, deps, facts, now_ms, caller)))
 
 
 async def _answer_check(deps: Deps, of_app: Handler, request: web.Request) -> web.StreamResponse:
@@ -343,7 +270,7 @@ async def _answer_client(
         raise
     called_by(request, deps, "user", call.caller.name, {"app": call.app_key})
     deps.limiter.spend(call.facts, limits, call.user)
-    return responded(await endpoint(call))
+    return responded(await endpoint.run(call))
 
 
 def _add_operators(deps: Deps, routes: Routes, operator_auth: OperatorAuth) -> None:
@@ -371,7 +298,7 @@ async def _answer_operator(
     except GateError as fault:
         report_failure(request, deps, "operator", fault)
         raise
-    return responded(await endpoint(call))
+    return responded(await endpoint.run(call))
 
 
 async def _lead_to(path: str, deps: Deps, request: web.Request) -> web.StreamResponse:

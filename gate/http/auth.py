@@ -14,7 +14,7 @@ App's signatures alone need Redis, to know the nonces that were used).
 from __future__ import annotations
 
 import binascii
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hmac import compare_digest
 from typing import NamedTuple
@@ -28,10 +28,9 @@ from gate.core.model import AppFacts
 from gate.core.scopes import Caller, app_caller
 from gate.core.signature import CALLBACK_NONCE, signature_of
 from gate.errors import AppUnknown, GateError, InvalidInput, TokenRefused
-from gate.http.context import Deps
+from gate.http.context import CALL_ID, WHO, AppRequest, Deps
 from gate.http.errors import CredentialsWrong, TriedTooOften
 from gate.http.forms import TooLong
-from gate.http.responses import CALL_ID
 from gate.replica.app_reading import AppReading
 from gate.replica.reading import Reading
 from gate.store.writer import ORIGIN, Origin, OriginKind
@@ -103,6 +102,20 @@ async def signed_caller(headers: Mapping[str, str], deps: Deps, now_ms: int) -> 
     if facts.strict_signature:
         await _insist(facts, signed, deps, now_ms)
     return Authenticated(facts, app_caller(facts.key))
+
+
+async def signed_request(deps: Deps, limits: Sequence[str], request: web.Request) -> AppRequest:
+    """A request of RongCloud's API, by the App that signed it. Counts against these limits."""
+    now_ms = deps.now_ms()
+    try:
+        facts, caller = await signed_caller(request.headers, deps, now_ms)
+    except GateError as fault:
+        report_failure(request, deps, "rongcloud", fault)
+        raise
+    called_by(request, deps, caller.kind, caller.name, {"app": facts.key})
+    if facts.rate_limits:
+        deps.limiter.spend(facts, limits)
+    return AppRequest(request, deps, facts, now_ms, caller)
 
 
 async def v1_caller(headers: Mapping[str, str], deps: Deps, now_ms: int) -> Authenticated:
@@ -240,9 +253,6 @@ async def _insist(facts: AppFacts, signed: Signed, deps: Deps, now_ms: int) -> N
 
 
 # What the log, the audit and the metrics learn of a caller, or of one that was refused
-
-WHO = web.RequestKey("who", dict[str, str])
-"""Who was authenticated, for the access log: `app`, `key` or `operator`."""
 
 
 def called_by(request: web.Request, deps: Deps, kind: OriginKind, name: str, who: dict[str, str] | None = None) -> None:

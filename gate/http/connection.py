@@ -30,8 +30,8 @@ from gate.http.options import (
     MAX_WEBSOCKET_BYTES_A_SECOND,
     TURN_BYTES,
 )
-from gate.http.responses import json_response
-from gate.http.routing import ExactRoutes, is_plain_target, routed
+from gate.http.responses import ExactRoutes, json_response
+from gate.http.routing import is_plain_target, routed
 
 _HEAD_END = b"\r\n\r\n"
 _PLAIN_CHECK = re.compile(rb"GET (/v1/check\?from=[A-Za-z0-9._~-]{1,64}&to=[A-Za-z0-9._~-]{1,64})").fullmatch

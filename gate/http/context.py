@@ -41,6 +41,7 @@ from gate.http.pushing import Pushing
 from gate.http.room import LongWork, Streams, Unauthenticated
 from gate.http.routing import user_in
 from gate.http.tracing import Trace
+from gate.metrics import WRITE_ACK_SECONDS, WRITE_APPLIED
 from gate.presence.local_gateway import LocalGateway
 from gate.presence.shared_feeds import SharedFeeds
 from gate.presence.watching import Watches
@@ -56,6 +57,11 @@ REVISION = "X-Gate-Revision"
 APPLIED = "X-Gate-Applied"
 PENDING_REASON = "X-Gate-Pending-Reason"
 _JSON = "application/json"
+
+CALL_ID = web.RequestKey("request_id", str)
+"""The id that the answer and the log give for the request."""
+WHO = web.RequestKey("who", dict[str, str])
+"""Who was authenticated, for the access log: `app`, `key` or `operator`."""
 
 
 def _nothing_missing() -> list[str]:
@@ -104,8 +110,6 @@ class Deps:
     """Adds the span of a request; None without `--otel-endpoint`."""
     count_late: Callable[[str], None] = _count_nothing
     """(why), once a write that was not as durable in time as `--durability` asks."""
-    count_applied: Callable[[str, float], None] = _count_nothing
-    """(all, node or pending; milliseconds waited), once a write."""
     count_verdicts: Callable[[Mapping[str, int]], None] = _count_nothing
     """How often each word was answered, once a request that checked."""
     count_websocket: Callable[[str, str], None] = _count_nothing
@@ -197,7 +201,8 @@ class Context:
             applied, late = await self.deps.acks.acknowledge(written, self.deps.options.ack_timeout_ms)
         except Unavailable:
             applied, late = "pending", ""
-        self.deps.count_applied(applied, (perf_counter() - started) * 1_000)
+        WRITE_APPLIED.labels(applied).inc()
+        WRITE_ACK_SECONDS.observe(perf_counter() - started)
         if late:
             self.deps.count_late(late)
         return Effect(join_revisions(written.revisions), applied, late)

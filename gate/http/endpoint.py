@@ -20,7 +20,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from gate.core.scopes import Scope
 from gate.http.context import Effect, RequestContext
-from gate.http.requests import Body, Query
+from gate.http.forms import Declared
 from gate.http.responses import JSON_TYPE, json_response
 from gate.store.acks import Applied
 from gate.store.writer import WriteReceipt
@@ -32,7 +32,7 @@ A = TypeVar("A", bound="Effective | EffectiveIfAny")
 class Endpoint(Generic[C]):
     """One handler, and what the document says of it beyond its types."""
 
-    __slots__ = ("answers", "content_type", "declared", "faults", "handler", "scopes", "summary", "takes")
+    __slots__ = ("answers", "content_type", "declared", "faults", "handler", "run", "scopes", "summary", "takes")
 
     def __init__(
         self,
@@ -63,12 +63,10 @@ class Endpoint(Generic[C]):
         self.answers: Any = get_args(answers) if isinstance(answers, UnionType) else answers
         self.declared: Any = takes if is_narrower else declared
         self.takes: Any = takes or declared
-
-    async def __call__(self, call: C) -> Any:
-        """Read the request, and run the handler."""
-        if self.declared is None:
-            return await self.handler(call)
-        return await self.handler(call, await self.declared.read(call))
+        self.run: Callable[[C], Awaitable[Any]] = handler
+        """Reads the request by the declaration, and runs the handler."""
+        if self.declared is not None:
+            self.run = partial(self.declared.run, handler)
 
 
 def plain_function(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -80,7 +78,7 @@ def plain_function(handler: Callable[..., Any]) -> Callable[..., Any]:
 
 def is_declaration(kind: Any) -> bool:
     """Whether the type is one that `gate.http.requests` reads."""
-    return inspect.isclass(kind) and issubclass(kind, Query | Body)
+    return inspect.isclass(kind) and issubclass(kind, Declared)
 
 
 class Effective(Struct, kw_only=True):

@@ -18,8 +18,8 @@ from gate.errors import GateError
 from gate.http.auth import check_caller
 from gate.http.context import Deps
 from gate.http.peers import Origin
-from gate.http.responses import JSON_TYPE, head_of, is_check_logged, log_request, request_id_of
-from gate.http.v1.check import GROUP, PATH, fast_check
+from gate.http.responses import CHECK_GROUP, JSON_TYPE, head_of, is_check_logged, log_request, request_id_of
+from gate.http.v1.check import PATH, fast_check
 
 _BEGINNING = f"{PATH}?"
 _TYPE_LINE = f"Content-Type: {JSON_TYPE}\r\n"
@@ -48,11 +48,11 @@ class FastPath:
         request_id = request_id_of(headers)
         body = msgspec.json.encode(answer)
         seconds = perf_counter() - started
-        self._deps.count_request(GROUP, 200, seconds)
+        self._deps.count_request(CHECK_GROUP, 200, seconds)
         if is_check_logged(self._deps):
             origin = Origin(protocol.peername, headers)
             who = check_caller(headers)
-            log_request(self._deps, GROUP, "GET", PATH, 200, seconds, origin, request_id, who)
+            log_request(self._deps, CHECK_GROUP, "GET", PATH, 200, seconds, origin, request_id, who)
         return head_of("200 OK", _TYPE_LINE, len(body), request_id) + body
 
 

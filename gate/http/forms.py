@@ -1,4 +1,4 @@
-"""Form bodies and query strings: bytes in, checked values out; no I/O.
+"""Form bodies and query strings: bytes in, checked values out; no I/O. And the declarations by which endpoints read them.
 
 Decoding is exact and lenient where senders are: fields may come in any order and repeat, unknown ones are ignored, `+`
 is a space, and a `%` that escapes nothing stays, because one official SDK sends its values unescaped. Values stay bytes
@@ -8,11 +8,22 @@ at. Every refusal is an `InvalidInput` whose `problem` reads on after "The param
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
+from functools import cache, partial
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
 from urllib.parse import unquote_to_bytes
+
+import msgspec
+from msgspec import Meta, Struct, UnsetType
+from msgspec.structs import FieldInfo
 
 from gate.core.ids import MAX_ID_BYTES
 from gate.errors import InvalidInput
 from gate.http.options import MAX_FIELDS
+
+if TYPE_CHECKING:
+    from gate.http.context import RequestContext
 
 FORM_TYPE = "application/x-www-form-urlencoded"
 
@@ -137,3 +148,136 @@ def _id(name: str, value: bytes, is_text: bool = False) -> bytes:
     if not value:
         raise InvalidInput(name, f"must be 1 to {MAX_ID_BYTES} bytes, 0 were sent")
     return value
+
+
+# By declaration: see `gate.http.requests`
+
+Q = TypeVar("Q", bound="Query")
+Read = Callable[[Form], Any]
+"""Takes one field of a form. Raises `InvalidInput`."""
+
+JOINED = {"joined": True}
+"""`extra` of ids that may also come several in one field, with commas between them."""
+
+
+class Declared(Struct, frozen=True):
+    """What an endpoint takes, as the type of its handler's second argument."""
+
+    @classmethod
+    async def read(cls, call: RequestContext) -> Self:
+        """What this request holds of it. Raises `InvalidInput`."""
+        raise NotImplementedError
+
+    @classmethod
+    async def run(cls, handler: Callable[[Any, Any], Awaitable[Any]], call: RequestContext) -> Any:
+        """Read the request, and run the handler."""
+        return await handler(call, await cls.read(call))
+
+
+class Query(Declared, frozen=True):
+    """The fields of a query string."""
+
+    @classmethod
+    async def read(cls: type[Q], call: RequestContext) -> Q:
+        """The fields of this request. Raises `InvalidInput` for the first that is wrong."""
+        return fields_of(cls, call.query())
+
+
+class FormBody(Query, frozen=True):
+    """The fields of a body of the type `application/x-www-form-urlencoded`. Ids must be UTF-8."""
+
+    @classmethod
+    async def read(cls: type[Q], call: RequestContext) -> Q:
+        """As `Query.read`, from the body."""
+        return fields_of(cls, await call.form())
+
+
+def fields_of(declared: type[Q], form: Form) -> Q:
+    """The declared fields of a form or a query string."""
+    return declared(**{name: read(form) for name, read in _reads_of(declared)})
+
+
+@cache
+def _reads_of(declared: type[Query]) -> list[tuple[str, Read]]:
+    is_text = issubclass(declared, FormBody)
+    fields = msgspec.structs.fields(declared)
+    return [(one.name, _read(one, is_text)) for one in fields]
+
+
+def kinds_of(declared: Any) -> tuple[Any, Meta | None]:
+    """The type without its bounds, without null and without "absent"; and its bounds."""
+    meta = None
+    if get_origin(declared) is Annotated:
+        meta = _merged([one for one in declared.__metadata__ if isinstance(one, Meta)])
+        declared = declared.__origin__
+    if get_origin(declared) in (Union, UnionType):
+        kept = [one for one in get_args(declared) if one not in (type(None), UnsetType)]
+        if len(kept) == 1:
+            kind, own = kinds_of(kept[0])
+            return kind, own or meta
+    return declared, meta
+
+
+def _merged(metas: Sequence[Meta]) -> Meta:
+    """The bounds of a type that narrows another one."""
+    names = ("ge", "le", "min_length", "max_length", "description", "extra")
+    return Meta(**{name: getattr(one, name) for one in metas for name in names if getattr(one, name) is not None})
+
+
+def _read(field: FieldInfo, is_text: bool) -> Read:
+    """What reads one field of a form (`is_text`: ids must be UTF-8) or of a query string."""
+    kind, meta = kinds_of(field.type)
+    name, default = field.encode_name, None if field.required else field.default
+    if kind is bytes:
+        read = _checked(partial(Form.user if is_text else Form.raw_user, name=name), name, meta)
+        return read if field.required else lambda form: default if form.one(name) is None else read(form)
+    if get_origin(kind) is list:
+        assert meta is not None and meta.max_length is not None, "an array has an upper bound"
+        _, of_items = kinds_of(get_args(kind)[0])
+        if not is_text:
+            return partial(Form.raw_users, name=name, most=meta.max_length)
+        is_joined = of_items is not None and of_items.extra == JOINED
+        return partial(Form.users, name=name, most=meta.max_length, is_joined=is_joined)
+    if kind is int:
+        assert meta is not None and meta.le is not None, "a number has bounds"
+        return partial(Form.whole, name=name, least=int(meta.ge or 0), most=int(meta.le), default=default)
+    if get_origin(kind) is Literal:
+        choices = get_args(kind)
+        if isinstance(choices[0], int):
+            return partial(Form.whole, name=name, least=min(choices), most=max(choices), default=default)
+        return _read_choice(choices, name, default, meta)
+    return _checked(lambda form: default if (value := form.text(name)) is None else value, name, meta)
+
+
+def _read_choice(choices: tuple[str, ...], name: str, default: Any, meta: Meta | None) -> Read:
+    must = (meta and meta.extra and meta.extra.get("must")) or f"must be one of {', '.join(choices)}"
+
+    def read(form: Form) -> str:
+        value = form.text(name) or default
+        if value not in choices:
+            raise InvalidInput(name, must)
+        return value
+
+    return read
+
+
+def _checked(read: Read, name: str, meta: Meta | None) -> Read:
+    check = ((meta and meta.extra) or {}).get("check")
+    if check is None:
+        return read
+
+    def checked(form: Form) -> Any:
+        value = read(form)
+        if value is not None:
+            try:
+                check(value)
+            except InvalidInput as fault:
+                raise renamed(fault, name) from None
+        return value
+
+    return checked
+
+
+def renamed(fault: InvalidInput, name: str) -> InvalidInput:
+    """The same mistake, of the parameter or the member with this name."""
+    return type(fault)(name, fault.problem)

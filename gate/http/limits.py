@@ -46,10 +46,11 @@ class Limiter:
         self._buckets = OwnTable(BUCKETS.slots) if buckets is None else buckets
 
     def spend(self, app: AppFacts, names: Iterable[str], user: bytes = b"") -> None:
-        """Count one call that these limits cover, by this User if one calls. `RateExceeded` if one of them is used up."""
+        """Count one call that these limits cover, by this User if one calls. `RateExceeded` if one of them is used up.
+
+        Most Apps have no limits: callers without a User look at `rate_limits` first.
+        """
         limits = app.rate_limits
-        if not limits and not user:
-            return
         with self._buckets.turn():
             now_ms = self._now_ms()
             spent: list[tuple[Key, _Bucket]] = []

@@ -35,8 +35,8 @@ from gate.core.model import AppFacts
 from gate.core.operators import MAX_PASSWORD_BYTES, Operator, OperatorRole, may
 from gate.core.scopes import ALL_SCOPES, Caller
 from gate.errors import AppUnknown, InvalidInput, NotFound
-from gate.http.auth import APP_HEADER, WHO, app_with_key, basic_pair
-from gate.http.context import AppRequest, Deps, RequestContext
+from gate.http.auth import APP_HEADER, app_with_key, basic_pair
+from gate.http.context import WHO, AppRequest, Deps, RequestContext
 from gate.http.errors import CredentialsWrong, RoleInsufficient, TriedTooOften
 from gate.http.routing import app_in
 from gate.http.shared import Shared

@@ -4,8 +4,8 @@
         users: Annotated[list[bytes], Meta(min_length=1, max_length=1_000)]
         reason: Annotated[str, Meta(max_length=512)] = ""
 
-A declaration is a `Body` (JSON), a `Query` (a query string) or a `FormBody`. `/openapi.json` is generated from the same one, so
-each bound is written once:
+A declaration is a `Body` (JSON), a `Query` (a query string) or a `FormBody`; the last two are in `gate.http.forms`.
+`/openapi.json` is generated from the same one, so each bound is written once:
 
 - `bytes` is a User id, and `list[bytes]` several: ids that repeat are taken once.
 - The bounds of `Meta` (`ge`, `le`, `min_length`, `max_length`) are checked here. `extra={"must": …}` words the mistake.
@@ -20,51 +20,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache, partial
+from functools import cache
 from types import UnionType
-from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Generic, TypeVar, Union, get_args, get_origin
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Struct
 from msgspec.structs import FieldInfo
 
 from gate.errors import InvalidInput
 from gate.http.context import RequestContext
 from gate.http.fields import IdJson, id_bytes, ids_bytes
-from gate.http.forms import Form
+from gate.http.forms import Declared, kinds_of, renamed
 
 Schema = Mapping[str, object]
 T = TypeVar("T")
 B = TypeVar("B", bound="Body")
-Q = TypeVar("Q", bound="Query")
 Convert = Callable[[Any, str, list[InvalidInput]], Any]
 """Takes a value, the name of its member and the mistakes so far. Adds mistakes, and returns the value that the handler gets."""
-Read = Callable[[Form], Any]
-"""Takes one field of a form. Raises `InvalidInput`."""
 
 _AT_PATH = re.compile(r"^(.*?)(?: - at `\$\.?([^`]*)`)?$", re.DOTALL)
 _FIELD = re.compile(r"(?:missing required|unknown) field `([^`]*)`")
 
 
-class Query(Struct, frozen=True):
-    """The fields of a query string."""
-
-    @classmethod
-    async def read(cls: type[Q], call: RequestContext) -> Q:
-        """The fields of this request. Raises `InvalidInput` for the first that is wrong."""
-        return fields_of(cls, call.query())
-
-
-class FormBody(Query, frozen=True):
-    """The fields of a body of the type `application/x-www-form-urlencoded`. Ids must be UTF-8."""
-
-    @classmethod
-    async def read(cls: type[Q], call: RequestContext) -> Q:
-        """As `Query.read`, from the body."""
-        return fields_of(cls, await call.form())
-
-
-class Body(Struct, frozen=True, forbid_unknown_fields=True):
+class Body(Declared, frozen=True, forbid_unknown_fields=True):
     """A JSON object."""
 
     IS_BATCH: ClassVar[bool] = False
@@ -152,38 +131,6 @@ def refuse_if_any(problems: Sequence[InvalidInput]) -> None:
         raise InvalidInput("body", "; ".join(str(problem) for problem in problems))
 
 
-def fields_of(declared: type[Q], form: Form) -> Q:
-    """The declared fields of a form or a query string."""
-    return declared(**{name: read(form) for name, read in _reads_of(declared)})
-
-
-@cache
-def _reads_of(declared: type[Query]) -> list[tuple[str, Read]]:
-    is_text = issubclass(declared, FormBody)
-    fields = msgspec.structs.fields(declared)
-    return [(one.name, _read(one, is_text)) for one in fields]
-
-
-def kinds_of(declared: Any) -> tuple[Any, Meta | None]:
-    """The type without its bounds, without null and without "absent"; and its bounds."""
-    meta = None
-    if get_origin(declared) is Annotated:
-        meta = _merged([one for one in declared.__metadata__ if isinstance(one, Meta)])
-        declared = declared.__origin__
-    if get_origin(declared) in (Union, UnionType):
-        kept = [one for one in get_args(declared) if one not in (type(None), UnsetType)]
-        if len(kept) == 1:
-            kind, own = kinds_of(kept[0])
-            return kind, own or meta
-    return declared, meta
-
-
-def _merged(metas: Sequence[Meta]) -> Meta:
-    """The bounds of a type that narrows another one."""
-    names = ("ge", "le", "min_length", "max_length", "description", "extra")
-    return Meta(**{name: getattr(one, name) for one in metas for name in names if getattr(one, name) is not None})
-
-
 def _loose(declared: Any) -> Any:
     """The type as JSON has it: without bounds, and with an id in either of its forms."""
     origin = get_origin(declared)
@@ -236,7 +183,7 @@ def _checking(check: Callable[[Any], object], first: Convert | None = None) -> C
             try:
                 check(value)
             except InvalidInput as fault:
-                problems.append(_renamed(fault, name))
+                problems.append(renamed(fault, name))
         return value
 
     return convert
@@ -260,65 +207,3 @@ def _within(least: int, most: int, must: str | None) -> Convert:
         return value
 
     return convert
-
-
-def _renamed(fault: InvalidInput, name: str) -> InvalidInput:
-    return type(fault)(name, fault.problem)
-
-
-def _read(field: FieldInfo, is_text: bool) -> Read:
-    """What reads one field of a form (`is_text`: ids must be UTF-8) or of a query string."""
-    kind, meta = kinds_of(field.type)
-    name, default = field.encode_name, None if field.required else field.default
-    if kind is bytes:
-        read = _checked(partial(Form.user if is_text else Form.raw_user, name=name), name, meta)
-        return read if field.required else lambda form: default if form.one(name) is None else read(form)
-    if get_origin(kind) is list:
-        assert meta is not None and meta.max_length is not None, "an array has an upper bound"
-        _, of_items = kinds_of(get_args(kind)[0])
-        if not is_text:
-            return partial(Form.raw_users, name=name, most=meta.max_length)
-        is_joined = of_items is not None and of_items.extra == JOINED
-        return partial(Form.users, name=name, most=meta.max_length, is_joined=is_joined)
-    if kind is int:
-        assert meta is not None and meta.le is not None, "a number has bounds"
-        return partial(Form.whole, name=name, least=int(meta.ge or 0), most=int(meta.le), default=default)
-    if get_origin(kind) is Literal:
-        choices = get_args(kind)
-        if isinstance(choices[0], int):
-            return partial(Form.whole, name=name, least=min(choices), most=max(choices), default=default)
-        return _read_choice(choices, name, default, meta)
-    return _checked(lambda form: default if (value := form.text(name)) is None else value, name, meta)
-
-
-JOINED = {"joined": True}
-"""`extra` of ids that may also come several in one field, with commas between them."""
-
-
-def _read_choice(choices: tuple[str, ...], name: str, default: Any, meta: Meta | None) -> Read:
-    must = (meta and meta.extra and meta.extra.get("must")) or f"must be one of {', '.join(choices)}"
-
-    def read(form: Form) -> str:
-        value = form.text(name) or default
-        if value not in choices:
-            raise InvalidInput(name, must)
-        return value
-
-    return read
-
-
-def _checked(read: Read, name: str, meta: Meta | None) -> Read:
-    check = ((meta and meta.extra) or {}).get("check")
-    if check is None:
-        return read
-
-    def checked(form: Form) -> Any:
-        value = read(form)
-        if value is not None:
-            try:
-                check(value)
-            except InvalidInput as fault:
-                raise _renamed(fault, name) from None
-        return value
-
-    return checked

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from urllib.parse import unquote_to_bytes
 
-from aiohttp import hdrs, web
+from aiohttp import web
 from yarl import URL
 
 from gate.core.ids import app_key, user_id
@@ -121,29 +121,6 @@ class Routes:
         for path in (prefix, rf"{prefix}/{{path:[\s\S]*}}"):
             if path:
                 self._router.add_resource(path).add_route("*", handler, expect_handler=expect_continue)
-
-
-class ExactRoutes:
-    """An application's routes whose paths are no templates, by method and path: one look-up, not a walk up the path."""
-
-    def __init__(self, app: web.Application, general: Handler) -> None:
-        """`general` is the application's own handler, with its router; the application is frozen."""
-        self._general = general
-        self._found: dict[str, web.UrlMappingMatchInfo] = {}
-        for resource in app.router.resources():
-            if isinstance(resource, web.PlainResource):
-                for route in resource:
-                    found = self._found[f"{route.method} {resource.canonical}"] = web.UrlMappingMatchInfo({}, route)
-                    found.add_app(app)
-                    found.freeze()
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        """As the application."""
-        found = self._found.get(f"{request.method} {request.raw_path.partition('?')[0]}")
-        if found is None or hdrs.EXPECT in request.headers:
-            return await self._general(request)
-        request._match_info = found  # as aiohttp's router leaves it
-        return await found.handler(request)
 
 
 def routed(target: str) -> tuple[str, URL]:

@@ -40,7 +40,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
@@ -277,15 +277,14 @@ def pack_checksum(checksum: int) -> bytes:
     return (checksum % CHECKSUM_RANGE).to_bytes(8, "big")
 
 
-def journal_key(transaction_id: int) -> bytes:
-    """Key of one commit's journal."""
-    return b"J" + transaction_id.to_bytes(8, "big")
+journal_key = partial(struct.Struct(">cQ").pack, JOURNAL_PREFIX)
+"""Key of one commit's journal, by the number of its transaction."""
 
 
 def pack_journal(touched: Iterable[bytes]) -> bytes:
     """The Users that a commit touched, by their `U` keys; never equal to `JOURNAL_EVERYTHING`."""
     # In a key: its tag, the App number in three bytes, the id.
-    return b"".join(key[1:4] + bytes((len(key) - 4,)) + key[4:] for key in touched)
+    return b"".join([key[1:4] + bytes((len(key) - 4,)) + key[4:] for key in touched])
 
 
 def unpack_journal(value: bytes) -> Iterator[tuple[int, bytes]]:

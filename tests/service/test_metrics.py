@@ -116,7 +116,7 @@ def test_times_that_are_added_up_fall_into_the_buckets_that_observe_takes(tmp_pa
     times = [0.0, 0.00001, 0.00002, 0.000021, 0.0005, 0.3, 2.5, 2.6, 60.0]
     one_by_one = f"from gate.metrics import HTTP_SECONDS\nfor s in {times}: HTTP_SECONDS.labels('check').observe(s)"
     together = f"""
-from gate.service.roles.http import Tally
+from gate.http.responses import Tally
 tally = Tally()
 for s in {times}: tally.count_request("check", 200, s)
 tally.count_request("check", 400, 1.0)

@@ -30,8 +30,9 @@ from gate.http.fields import (
     until_json,
     up_to,
 )
+from gate.http.forms import Query
 from gate.http.paging import PageToken, page_cursor
-from gate.http.requests import Body, Query, Schema
+from gate.http.requests import Body, Schema
 from gate.http.v1.lists import MembersPage, members_page
 from gate.replica.reader import app_of
 from gate.store.writer import WriteReceipt

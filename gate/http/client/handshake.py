@@ -25,7 +25,7 @@ from gate.http.client.endpoint import bearer
 from gate.http.context import query_of
 from gate.http.errors import CredentialsWrong
 from gate.http.fields import PlatformName
-from gate.http.requests import Query, fields_of
+from gate.http.forms import Query, fields_of
 
 DEFAULT_PLATFORM = b"Websocket"
 SUBPROTOCOL = "gate"

@@ -13,7 +13,7 @@ from gate.errors import InvalidInput
 from gate.http.client.endpoint import ClientRequest
 from gate.http.context import RequestContext
 from gate.http.endpoint import Endpoint
-from gate.http.requests import Query, fields_of
+from gate.http.forms import Query, fields_of
 from gate.http.v1.presence_json import PresenceAnswer, seen_presences
 
 MAX_CLIENT_PRESENCE_USERS = 1_000

@@ -26,12 +26,12 @@ from gate.core.limits import EACH_CLIENT, limit_names
 from gate.core.model import FOREVER_MS
 from gate.core.presence import CloseReason, Verified
 from gate.errors import GateError, Unavailable
-from gate.http.auth import WHO, called_by, watched
+from gate.http.auth import called_by, watched
 from gate.http.client import closing, handshake, messages
 from gate.http.client.notices import Closing, Welcome
 from gate.http.client.renewal import Renewal
 from gate.http.client.watcher import Watcher
-from gate.http.context import Deps
+from gate.http.context import WHO, Deps
 from gate.http.errors import UpgradeRequired
 from gate.http.fields import json_id
 from gate.http.pinging import PING_EVERY_S

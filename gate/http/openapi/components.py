@@ -11,7 +11,7 @@ from msgspec.structs import FieldInfo
 
 from gate.core.ids import MAX_ID_BYTES
 from gate.http.fields import TEXT_ID, Base64Id
-from gate.http.requests import FormBody, Query, kinds_of
+from gate.http.forms import FormBody, Query, kinds_of
 
 Schema = dict[str, Any]
 

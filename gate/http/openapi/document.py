@@ -22,7 +22,7 @@ from gate.http.client import handshake, websocket
 from gate.http.context import APPLIED, PENDING_REASON, REVISION
 from gate.http.endpoint import Effective, EffectiveIfAny, Endpoint, plain_function
 from gate.http.fields import APP_KEY
-from gate.http.forms import FORM_TYPE
+from gate.http.forms import FORM_TYPE, FormBody, Query
 from gate.http.health import healthz, metrics, readyz
 from gate.http.openapi.components import RAW_ID, Field, fields_of, schemas_of
 from gate.http.openapi.faults import (
@@ -34,7 +34,6 @@ from gate.http.openapi.faults import (
     fault_schema,
     faults_of,
 )
-from gate.http.requests import FormBody, Query
 from gate.http.responses import JSON_TYPE, REQUEST_ID
 from gate.http.routing import UNSUPPORTED
 from gate.http.v1 import apps

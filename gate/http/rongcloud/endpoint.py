@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from gate.http.context import AppRequest
 from gate.http.fields import up_to
+from gate.http.forms import JOINED, FormBody
 from gate.http.paging import CURSOR_TEXT
-from gate.http.requests import JOINED, FormBody
-from gate.store.writer import WriteReceipt
 
 MAX_IDS = 20
 """Ids that one call may name."""
 LAST_PAGE = 1_000_000
 """The highest number of a page: a number of any length would be one that Redis refuses."""
 
-A = TypeVar("A", bound="Success")
 Users = Annotated[list[bytes], up_to(MAX_IDS, "alice")]
 JoinedId = Annotated[
     bytes,
@@ -41,20 +38,13 @@ class UsersForm(FormBody, frozen=True, rename={"users": "userId"}):
 
 
 class Success(Struct, tag_field="code", tag=200, kw_only=True):
-    """Done. For a write, the headers say where it stands and how far it got."""
+    """Done. For a write, the headers say where it stands and how far it got: its handler sets `AppRequest.effect`."""
 
 
 class UserIds(Success, kw_only=True):
     """Ids, in the order that the endpoint says."""
 
     users: list[str]
-
-
-async def answered(call: AppRequest, written: WriteReceipt | None, answer: A) -> A:
-    """The answer to a write, once it is effective. The headers say what became of it, since the body is RongCloud's."""
-    if written is not None:
-        call.effect = await call.effective(written)
-    return answer
 
 
 LAST_PRINTABLE = "9999-12-31 23:59:59"

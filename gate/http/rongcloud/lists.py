@@ -16,9 +16,9 @@ from gate.core.model import ListKind
 from gate.http.context import AppRequest
 from gate.http.endpoint import Endpoint
 from gate.http.fields import up_to
+from gate.http.forms import FormBody
 from gate.http.paging import PageToken, page_cursor, page_token
-from gate.http.requests import FormBody
-from gate.http.rongcloud.endpoint import MAX_IDS, Success, UserIds, Users, UsersForm, answered
+from gate.http.rongcloud.endpoint import MAX_IDS, Success, UserIds, Users, UsersForm
 
 MAX_PAGE_ENTRIES = 1_000
 """Also what a query without a size answers."""
@@ -63,13 +63,15 @@ class ListPage(UserIds, kw_only=True):
 async def add(call: AppRequest, form: EntriesForm, kind: ListKind) -> Success:
     """Put 1 to 20 Users on the owner's list; past the ceiling, none of them."""
     written = await call.writes().add(kind, form.owner, form.members)
-    return await answered(call, written, Success())
+    call.effect = await call.effective(written)
+    return Success()
 
 
 async def remove(call: AppRequest, form: EntriesForm, kind: ListKind) -> Success:
     """Take 1 to 20 Users off the owner's list, on it or not."""
     written = await call.writes().remove(kind, form.owner, form.members)
-    return await answered(call, written, Success())
+    call.effect = await call.effective(written)
+    return Success()
 
 
 async def query(call: AppRequest, form: ListForm, kind: ListKind) -> ListPage:
@@ -113,7 +115,8 @@ class WhitelistSettings(Success, kw_only=True):
 async def set_switch(call: AppRequest, form: SwitchForm) -> Success:
     """Switch the whitelists of 1 to 20 Users: 1 on, 0 off."""
     written = await call.writes().switch(form.users, form.on == 1)
-    return await answered(call, written, Success())
+    call.effect = await call.effective(written)
+    return Success()
 
 
 async def switches(call: AppRequest, form: UsersForm) -> WhitelistSettings:

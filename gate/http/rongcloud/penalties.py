@@ -18,9 +18,8 @@ from gate.errors import InvalidInput
 from gate.http.context import AppRequest
 from gate.http.endpoint import Endpoint
 from gate.http.fields import up_to
-from gate.http.forms import shown_value
-from gate.http.requests import FormBody
-from gate.http.rongcloud.endpoint import LAST_PAGE, Success, Users, UsersForm, answered, time_text
+from gate.http.forms import FormBody, shown_value
+from gate.http.rongcloud.endpoint import LAST_PAGE, Success, Users, UsersForm, time_text
 
 MAX_MINUTES = 43_200
 """30 days. There is no permanent Ban in this API; `/v1/bans` has one."""
@@ -69,13 +68,15 @@ async def block(call: AppRequest, form: BlockForm) -> Success:
     """Ban 1 to 20 Users for some minutes; a later Ban replaces the earlier. Deactivated Users are skipped."""
     until_ms = call.now_ms + form.minute * MINUTE_MS
     imposed = await call.writes().impose("ban", form.users, until_ms)
-    return await answered(call, imposed.written, Success())
+    call.effect = await call.effective(imposed.written)
+    return Success()
 
 
 async def unblock(call: AppRequest, form: UsersForm) -> Success:
     """Lift the Bans of 1 to 20 Users, banned or not."""
     written = await call.writes().lift("ban", form.users)
-    return await answered(call, written, Success())
+    call.effect = await call.effective(written)
+    return Success()
 
 
 async def query_bans(call: AppRequest, form: BansForm) -> BannedUsers:
@@ -141,7 +142,8 @@ async def set_mute(call: AppRequest, form: MuteForm) -> Success:
         written = (await call.writes().impose("mute", form.users, FOREVER_MS)).written
     else:
         written = await call.writes().lift("mute", form.users)
-    return await answered(call, written, Success())
+    call.effect = await call.effective(written)
+    return Success()
 
 
 async def query_mutes(call: AppRequest, form: MutesForm) -> CountedUserIds:

@@ -20,8 +20,8 @@ from gate.errors import InvalidInput, UserUnknown
 from gate.http.context import AppRequest
 from gate.http.endpoint import Endpoint
 from gate.http.fields import MAX_REVOKED_AHEAD_MS, Portrait, ProfileName, RegistrableId
-from gate.http.requests import FormBody
-from gate.http.rongcloud.endpoint import LAST_PAGE, JoinedId, Success, UserForm, UserIds, Users, answered, time_text
+from gate.http.forms import FormBody
+from gate.http.rongcloud.endpoint import LAST_PAGE, JoinedId, Success, UserForm, UserIds, Users, time_text
 from gate.store.deactivation import Operation
 
 MAX_DELETED = 100
@@ -105,7 +105,9 @@ class UserRoll(Success, kw_only=True):
 async def get_token(call: AppRequest, form: RegistrationForm) -> TokenMinted:
     """A new Token, for a User that is registered from now on; name and portrait overwrite those of before."""
     minted = await call.writes().mint(form.user, form.name, form.portrait)
-    return await answered(call, minted.written, TokenMinted(userId=shown(form.user), token=minted.token))
+    if minted.written is not None:
+        call.effect = await call.effective(minted.written)
+    return TokenMinted(userId=shown(form.user), token=minted.token)
 
 
 async def refresh(call: AppRequest, form: ProfileForm) -> Success:
@@ -149,7 +151,8 @@ async def query(call: AppRequest, form: UsersPageForm) -> UserRoll:
 async def delete(call: AppRequest, form: DeletionForm) -> Success:
     """Delete 1 to 100 Users with everything of their own, registered or not. In development only."""
     written = await call.writes().erase(form.users)
-    return await answered(call, written, Success())
+    call.effect = await call.effective(written)
+    return Success()
 
 
 class ExpireForm(FormBody, frozen=True, rename={"users": "userId"}):
@@ -174,7 +177,8 @@ async def expire(call: AppRequest, form: ExpireForm) -> Success:
         raise InvalidInput("time", f"must lie at most a day ahead, in milliseconds: {form.time} was sent")
     # A Token of that very millisecond may have been answered before the caller looked at its clock.
     written = await call.writes().revoke_tokens(form.users, before_ms + 1)
-    return await answered(call, written, Success())
+    call.effect = await call.effective(written)
+    return Success()
 
 
 MAX_DEACTIVATED = 100
@@ -219,7 +223,9 @@ async def query_deactivated(call: AppRequest, form: DeactivatedForm) -> UserIds:
 
 
 async def _started(call: AppRequest, operation: Operation) -> OperationStarted:
-    return await answered(call, operation.written, OperationStarted(operateId=operation.id))
+    if operation.written is not None:
+        call.effect = await call.effective(operation.written)
+    return OperationStarted(operateId=operation.id)
 
 
 ENDPOINTS: dict[str, Endpoint[AppRequest]] = {

@@ -17,8 +17,8 @@ from gate.core.scopes import ADMIN
 from gate.http.context import AppRequest
 from gate.http.endpoint import Endpoint
 from gate.http.fields import IdJson, json_id, until_json
+from gate.http.forms import Query
 from gate.http.paging import CURSOR_TEXT
-from gate.http.requests import Query
 from gate.store.audit import MAX_AUDIT_PAGE, NOTED, AuditEntry, DeploymentEntry, DeploymentKind, Noted
 from gate.store.writer import OriginKind
 

@@ -22,7 +22,7 @@ from gate.errors import FeedReset, InvalidInput
 from gate.http.context import AppRequest
 from gate.http.endpoint import Endpoint
 from gate.http.fields import FeedCursor, IdJson, json_id
-from gate.http.requests import Query
+from gate.http.forms import Query
 
 MAX_ENTRIES = 10_000
 """Of the feed in one answer: some 1.5 MB to read, some 40 ms to collapse."""

@@ -32,16 +32,15 @@ from gate.http.context import AppRequest, Deps, query_of
 from gate.http.endpoint import Endpoint
 from gate.http.errors import MinimumUnmet
 from gate.http.fields import Revision, loose_id_bytes
+from gate.http.forms import Query
 from gate.http.options import MIN_POLL_S, MIN_WAIT_MS
-from gate.http.requests import Query, Schema
+from gate.http.requests import Schema
 from gate.replica.app_reading import AppReading
 from gate.replica.positions import reaches, revision_of, texts_of_all
 from gate.replica.reader import app_of, explained
 from gate.replica.reading import Reading
 
 PATH = "/v1/check"
-GROUP = "check"
-"""What its requests are counted as."""
 LIMITS = limit_names(PATH)
 MAX_PAIRS = 10_000
 """Of one batch: some 10 ms of this process, which serves others too."""
@@ -175,8 +174,10 @@ def fast_check(deps: Deps, headers: Mapping[str, str], raw_path: str) -> Verdict
             minimum = query.text("min")
             if minimum is not None and reaches(snapshot, parse_revisions(minimum)) is not True:
                 return None
-        deps.refuse_stale_ms(stale_ms, app.app)
-        deps.limiter.spend(app.app, LIMITS)  # before the decision, which counts what shadow mode answers
+        if stale_ms:
+            deps.refuse_stale_ms(stale_ms, app.app)
+        if app.app.rate_limits:
+            deps.limiter.spend(app.app, LIMITS)  # before the decision, which counts what shadow mode answers
         verdict = app.decide(*pair, wall_ms())
         revision = revision_of(snapshot, app.app.key, pair)
     return _answered(deps, verdict, revision, stale_ms)

@@ -34,7 +34,8 @@ from gate.http.context import AppRequest, RequestContext
 from gate.http.endpoint import Endpoint
 from gate.http.errors import CredentialsWrong
 from gate.http.fields import FeedCursor, GatewayName, json_id, up_to
-from gate.http.requests import Body, Query, fields_of
+from gate.http.forms import Query, fields_of
+from gate.http.requests import Body
 from gate.http.v1.changes import cursor_named
 
 MAX_FOLLOWED_IN_QUERY = 1_000

@@ -25,8 +25,9 @@ from gate.http.fields import (
     json_ids,
     up_to,
 )
+from gate.http.forms import Query
 from gate.http.paging import PageToken, page_cursor, page_token
-from gate.http.requests import Body, Query, Schema
+from gate.http.requests import Body, Schema
 from gate.store.lists import Entry
 
 MAX_MEMBERS = 1_000

@@ -29,8 +29,9 @@ from gate.http.fields import (
     until_json,
     up_to,
 )
+from gate.http.forms import Query
 from gate.http.paging import PlaceToken, place_of, place_token
-from gate.http.requests import Body, Query, Schema
+from gate.http.requests import Body, Schema
 from gate.store.app_writes import PenaltyKind
 from gate.store.penalties import Penalties
 

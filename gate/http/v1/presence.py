@@ -24,8 +24,9 @@ from gate.core.scopes import PRESENCE, USERS
 from gate.http.context import AppRequest
 from gate.http.endpoint import Endpoint
 from gate.http.fields import Actor, IdJson, PlatformName, Reason, json_id, up_to
+from gate.http.forms import Query
 from gate.http.paging import PageToken, page_cursor, page_token
-from gate.http.requests import Body, Query
+from gate.http.requests import Body
 from gate.http.v1.presence_json import (
     PlatformOnline,
     PresenceAnswer,

@@ -33,8 +33,9 @@ from gate.http.fields import (
     json_id,
     until_json,
 )
+from gate.http.forms import Query
 from gate.http.paging import PlaceToken, place_of, place_token
-from gate.http.requests import Body, Query
+from gate.http.requests import Body
 from gate.http.v1.audit import AuditLine, AuditPage, audit_line
 from gate.http.v1.lists import MembersPage, members_page
 from gate.http.v1.penalties import Penalty, Users

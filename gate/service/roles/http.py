@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import threading
-from bisect import bisect_left
-from collections.abc import Mapping
 from ipaddress import ip_network
 from typing import Any
 
@@ -25,23 +22,15 @@ from gate.http.context import Deps
 from gate.http.limits import Limiter
 from gate.http.operators import OperatorAuth
 from gate.http.options import HttpOptions, ProxySignIn
+from gate.http.responses import Tally
 from gate.http.server import HttpServer, serve_http
 from gate.http.shared import Shared
 from gate.http.tracing import Tracing, open_tracing
-from gate.http.v1 import check
 from gate.metrics import (
-    CHECK_SECONDS,
-    CHECKS,
-    HTTP_BUCKETS_S,
-    HTTP_REQUESTS,
-    HTTP_SECONDS,
     WEBSOCKET_MESSAGES,
     WEBSOCKETS,
     WEBSOCKETS_CLOSED,
-    WRITE_ACK_SECONDS,
-    WRITE_APPLIED,
     WRITE_DURABILITY_LATE,
-    add_times,
 )
 from gate.option_values import Endpoint
 from gate.readiness import Ready
@@ -57,8 +46,6 @@ from gate.service.stores import connected_store, durability_of, not_reached
 from gate.store.acks import Acknowledger
 from gate.store.store import Store
 
-REPORT_EVERY_S = 0.25
-"""How old the counts may be that another process of this node reads."""
 LOG_LATE_EVERY_MS = 60_000
 """A server whose replicas are away has every write late."""
 GC_THRESHOLDS = (50_000, 20, 100)
@@ -164,7 +151,6 @@ async def _served(
         metrics_text=lambda: state.metrics(tally.report),
         count_request=tally.count_request,
         trace=None if tracing is None else tracing.add,
-        count_applied=_count_applied,
         count_late=LateWrites(),
         count_verdicts=tally.count_verdicts,
         count_websocket=_count_websocket,
@@ -198,71 +184,6 @@ def _sign_in(config: ServeConfig) -> ProxySignIn | None:
     if config.operator_header is None:
         return None
     return ProxySignIn(config.operator_header, config.operator_groups_header or "", config.operator_groups or {})
-
-
-class Tally:
-    """Counts requests and Verdicts, and passes them on some times a second: straight away it would take 10 us a request.
-
-    A scrape reads them in a thread of its own, hence the lock.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._requests: dict[tuple[str, int], int] = {}
-        self._times: dict[str, _Times] = {}
-        self._words: dict[str, int] = {}
-
-    def count_request(self, group: str, status: int, seconds: float) -> None:
-        """One request."""
-        with self._lock:
-            key = group, status
-            self._requests[key] = self._requests.get(key, 0) + 1
-            times = self._times.get(group)
-            if times is None:
-                times = self._times[group] = _Times()
-            times.total_s += seconds
-            times.counts[bisect_left(HTTP_BUCKETS_S, seconds)] += 1
-
-    def count_verdicts(self, words: Mapping[str, int]) -> None:
-        """The Verdicts of one request."""
-        with self._lock:
-            for word, many in words.items():
-                self._words[word] = self._words.get(word, 0) + many
-
-    def report(self) -> None:
-        """Pass on what was counted since the last time."""
-        with self._lock:
-            requests, times, words = self._requests, self._times, self._words
-            self._requests, self._times, self._words = {}, {}, {}
-        for (group, status), many in requests.items():
-            HTTP_REQUESTS.labels(group, str(status)).inc(many)
-        for group, these in times.items():
-            add_times(HTTP_SECONDS.labels(group), these.counts, these.total_s)
-            if group == check.GROUP:
-                add_times(CHECK_SECONDS.labels("http"), these.counts, these.total_s)
-        for word, many in words.items():
-            CHECKS.labels(word).inc(many)
-
-    async def report_for_ever(self) -> None:
-        """Until cancelled."""
-        while True:
-            await asyncio.sleep(REPORT_EVERY_S)
-            self.report()
-
-
-class _Times:
-    """Of one group of endpoints."""
-
-    __slots__ = ("counts", "total_s")
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(HTTP_BUCKETS_S) + 1)
-        self.total_s = 0.0
-
-
-def _count_applied(applied: str, waited_ms: float) -> None:
-    WRITE_APPLIED.labels(applied).inc()
-    WRITE_ACK_SECONDS.observe(waited_ms / 1_000)
 
 
 class LateWrites:
