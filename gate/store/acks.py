@@ -199,8 +199,9 @@ class Acknowledger:
         applied = self.heard.get(node, _NOTHING_HEARD).applied
         for number, (partition, epoch, seq) in enumerate(written.revisions):
             at = applied.get(partition)
-            server = written.servers[number] if written.servers else written.server_id
-            if at is None or at[0] != epoch or at[1] < seq or at[2] != server:
+            server = written.server_of(number)
+            # A server that neither side knows is no match.
+            if not server or at is None or at[0] != epoch or at[1] < seq or at[2] != server:
                 return False
         return bool(written.revisions) or self.heard.get(node, _NOTHING_HEARD).server_id == written.server_id
 

@@ -222,25 +222,32 @@ def unpacked_origin(packed: bytes | None) -> Origin:
 
 
 def joined(writes: Iterable[WriteReceipt]) -> WriteReceipt | None:
-    """Combine several writes, given in order, into one that is effective when all are; None for none."""
+    """Combine several writes, given in order, into one that is effective when all are; None for none.
+
+    If two writes to a Partition belong to different histories (another run of the server, or another epoch), the earlier one
+    may be lost although the later one is applied. The receipt then names no server for that Partition: no node confirms it.
+    """
     newest: dict[int, Revision] = {}
     taken_by: dict[int, str] = {}
     live_nodes: frozenset[str] = frozenset()
-    server_id, registry = None, None
+    server_id, registry, is_cluster = None, None, False
     for written in writes:
+        is_cluster = is_cluster or bool(written.servers)
         for number, revision in enumerate(written.revisions):
-            known = newest.get(revision.partition)
-            if known is None or known.epoch != revision.epoch or known.seq < revision.seq:
-                newest[revision.partition] = revision
-                if written.servers:
-                    taken_by[revision.partition] = written.servers[number]
+            partition, server = revision.partition, written.server_of(number)
+            known = newest.setdefault(partition, revision)
+            if known.epoch != revision.epoch or taken_by.setdefault(partition, server) != server:
+                taken_by[partition] = ""
+            elif known.seq < revision.seq:
+                newest[partition] = revision
         live_nodes |= written.live_nodes
         server_id = written.server_id
         # Only certain if all writes saw the same list.
         registry = written.registry if registry in (None, written.registry) else ""
     if server_id is None:
         return None
-    servers = tuple(taken_by[partition] for partition in newest) if taken_by else ()
+    is_one_run = not is_cluster and set(taken_by.values()) <= {server_id}
+    servers = () if is_one_run else tuple(taken_by[partition] for partition in newest)
     return WriteReceipt(tuple(newest.values()), live_nodes, server_id, registry or "", servers)
 
 
