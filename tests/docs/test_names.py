@@ -13,6 +13,7 @@ from gate.cli import COMMANDS as NOUNS
 from gate.cli import app as cli
 from gate.config import OPTIONS
 from gate.core.closing import ENDINGS, REFUSALS
+from gate.core.decide import RULES
 from gate.http import client, rongcloud, v1
 from gate.http.client import websocket
 from gate.http.health import PROBES
@@ -48,6 +49,16 @@ def test_resp_commands_are_the_ones_that_are_answered() -> None:
     assert resp_commands(all_text()) == gates
     protocol = page_text("docs/protocol.md")
     assert [name.decode() for name in COMMANDS if f"`{name.decode()}" not in protocol] == []
+
+
+def test_the_rules_are_listed_in_their_order() -> None:
+    rules = [word for word, _ in RULES]
+    listed = page_text("docs/behaviour.md").split("\n## The decision\n")[1].split("\n## ")[0]
+    assert re.findall(r"^\| (\d) \| `([a-z-]+)` \|", listed, re.MULTILINE) == [
+        (str(number), word) for number, word in enumerate(rules, 1)
+    ]
+    words = page_text("docs/protocol.md").split("**The reason words**")[1].split("\n**")[0]
+    assert re.findall(r"^\| `([a-z-]+)` \|", words, re.MULTILINE) == ["allowed", *rules]
 
 
 def test_endpoints_are_the_ones_that_are_served() -> None:
