@@ -108,7 +108,7 @@ coverage: .venv/.quality-stamp
 
 mutants: .venv/.quality-stamp
 	@scripts/install-test-tools
-	@$(BIN)/python scripts/mutants.py $(ARGS)
+	@$(BIN)/python -m scripts.mutants $(ARGS)
 
 .venv/.quality-stamp: requirements-quality.lock .venv/.dev-stamp
 	@scripts/venv-pip install -qq --disable-pip-version-check --require-hashes --only-binary=:all: -r requirements-quality.lock

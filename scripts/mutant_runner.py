@@ -7,7 +7,8 @@ RESULTS gets a JSON object a line as soon as a mutant was tried: its name, the o
 
 The tests of a mutant are those that call its function (mutmut-stats.json). The tests that killed other mutants of the function
 run first, then the shortest. A test may use `CPU_S` of CPU time and ten times what it needs: a mutant that loops for ever ends
-there, and a busy machine does not look like one. A mutant that waits for ever ends after `WALL_S`.
+there, and a busy machine does not look like one. A test that waits for longer than `WALL_S` and ten times what it needs
+ends its mutant as well.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from hypothesis import Phase, settings
 
 STATS = Path("mutmut-stats.json")
 CPU_S = 3.0
-WALL_S = 60.0
+WALL_S = 30.0
 MOST_TESTS_S = 60.0
 """Of a mutant's tests together, without a mutant: one more long test seldom finds what a minute did not."""
 MAX_DATA_BYTES = 2 << 30
@@ -65,32 +66,26 @@ class Mutating:
     """A plugin of pytest that runs mutants in the place of the tests."""
 
     def __init__(self, names: Sequence[str], results: Path) -> None:
-        stats = json.loads(STATS.read_text())
         self._names = names
         self._results = results
-        self._tests: dict[str, list[str]] = stats["tests_by_mangled_function_name"]
-        self._durations: dict[str, float] = stats["duration_by_test"]
         self._killers: dict[str, list[str]] = defaultdict(list)
+        self.durations: dict[str, float] = {}
+
+    def function_of(self, name: str) -> str:
+        """What the mutant is of: a test that killed another of the same is tried first."""
+        return name.partition("__mutmut_")[0]
+
+    def killers_of(self, name: str) -> list[str]:
+        """The tests that killed others of the function, the last one first."""
+        return self._killers[self.function_of(name)][::-1]
 
     def tests_of(self, name: str) -> list[str]:
         """Node ids, in the order in which they are tried."""
-        function = name.partition("__mutmut_")[0]
-        killers = self._killers[function]
-        shortest = sorted(
-            set(self._tests.get(function, ())) - set(killers), key=lambda test: self._durations.get(test, 0.0)
-        )
-        chosen: list[str] = []
-        total_s = 0.0
-        for test in (*reversed(killers), *shortest):
-            total_s += self._durations.get(test, 0.0)
-            if chosen and total_s > MOST_TESTS_S:
-                break
-            chosen.append(test)
-        return chosen
+        raise NotImplementedError
 
-    def files(self) -> list[str]:
-        """Those with a test of any mutant."""
-        return sorted({test.partition("::")[0] for name in self._names for test in self.tests_of(name)})
+    def switch(self, name: str) -> None:
+        """Make the code of this process that of the mutant."""
+        raise NotImplementedError
 
     def pytest_collection(self) -> None:
         """An example that fails is enough: Hypothesis need not look for the smallest."""
@@ -118,18 +113,34 @@ class Mutating:
         child = os.fork()
         if not child:
             self._try(name, items, running)
-        expected_s = sum(self._durations.get(item.nodeid, 0.0) for item in items)
-        status = _status_within(child, WALL_S + 10 * min(expected_s, MOST_TESTS_S))
-        with os.fdopen(running, "rb") as shown:
-            last = os.pread(shown.fileno(), 4_096, 0).decode()
+        status = self._status(child, running)
+        last = _shown(running)
+        os.close(running)
         _end_group(child)
         code = os.waitstatus_to_exitcode(status) if status is not None else None
         outcome = "timeout" if code is None or code < 0 else "killed" if code else "survived"
         killer = last if outcome != "survived" else ""
-        function = name.partition("__mutmut_")[0]
+        function = self.function_of(name)
         if killer:
             self._killers[function] = [one for one in self._killers[function] if one != killer] + [killer]
         return Outcome(name, outcome, killer, round(time.monotonic() - began_s, 3))
+
+    def _status(self, child: int, running: int) -> int | None:
+        """The wait status of the fork; None if a test waits for too long, and it is ended. Computing has a bound of its own."""
+        pid_file = os.pidfd_open(child)
+        test, ends_s = "", time.monotonic() + WALL_S
+        try:
+            while not (ended := bool(select.select([pid_file], [], [], 1)[0])):
+                if _shown(running) != test:
+                    test = _shown(running)
+                    ends_s = time.monotonic() + WALL_S + 10 * self.durations.get(test, 0.0)
+                elif time.monotonic() > ends_s and not _computes(child):
+                    os.kill(child, signal.SIGKILL)
+                    break
+            _, status = os.waitpid(child, 0)
+            return status if ended else None
+        finally:
+            os.close(pid_file)
 
     def _try(self, name: str, items: Sequence[pytest.Item], running: int) -> None:
         """In the fork: never returns."""
@@ -140,7 +151,7 @@ class Mutating:
             for stream in (1, 2):
                 os.dup2(nothing, stream)
             resource.setrlimit(resource.RLIMIT_DATA, (MAX_DATA_BYTES, MAX_DATA_BYTES))
-            os.environ["MUTANT_UNDER_TEST"] = name
+            self.switch(name)
             _clear_caches()
             code = self._first_failure(items, running)
         finally:
@@ -151,7 +162,7 @@ class Mutating:
         for item, following in zip(items, [*items[1:], None], strict=True):
             os.ftruncate(running, 0)
             os.pwrite(running, item.nodeid.encode(), 0)
-            signal.setitimer(signal.ITIMER_PROF, CPU_S + 10 * self._durations.get(item.nodeid, 0.0))
+            signal.setitimer(signal.ITIMER_PROF, CPU_S + 10 * self.durations.get(item.nodeid, 0.0))
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             if session.testsfailed:
                 signal.setitimer(signal.ITIMER_PROF, CPU_S)
@@ -160,18 +171,42 @@ class Mutating:
         return 0
 
 
-def _status_within(child: int, wall_s: float) -> int | None:
-    """The wait status of the fork; None if it waits for longer, and is ended. One that computes has a bound of its own."""
-    pid_file = os.pidfd_open(child)
-    try:
-        while not (ended := select.select([pid_file], [], [], wall_s)[0]) and _computes(child):
-            pass
-        if not ended:
-            os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-        return status if ended else None
-    finally:
-        os.close(pid_file)
+class PythonMutating(Mutating):
+    """Those that mutmut made."""
+
+    def __init__(self, names: Sequence[str], results: Path) -> None:
+        super().__init__(names, results)
+        stats = json.loads(STATS.read_text())
+        self._tests: dict[str, list[str]] = stats["tests_by_mangled_function_name"]
+        self.durations = stats["duration_by_test"]
+
+    def tests_of(self, name: str) -> list[str]:
+        """Those that call its function."""
+        killers = self.killers_of(name)
+        shortest = sorted(
+            set(self._tests.get(self.function_of(name), ())) - set(killers),
+            key=lambda test: self.durations.get(test, 0.0),
+        )
+        chosen: list[str] = []
+        total_s = 0.0
+        for test in (*killers, *shortest):
+            total_s += self.durations.get(test, 0.0)
+            if chosen and total_s > MOST_TESTS_S:
+                break
+            chosen.append(test)
+        return chosen
+
+    def switch(self, name: str) -> None:
+        """mutmut's functions look there."""
+        os.environ["MUTANT_UNDER_TEST"] = name
+
+    def files(self) -> list[str]:
+        """Those with a test of any mutant."""
+        return sorted({test.partition("::")[0] for name in self._names for test in self.tests_of(name)})
+
+
+def _shown(running: int) -> str:
+    return os.pread(running, 4_096, 0).decode()
 
 
 def _computes(pid: int) -> bool:
@@ -202,7 +237,7 @@ def main() -> int:
     """Exit status 0 once all are tried."""
     results, globs = Path(sys.argv[1]).absolute(), sys.argv[2:]
     names = mutants(globs)
-    mutating = Mutating(names, results)
+    mutating = PythonMutating(names, results)
     sys.path.insert(0, os.getcwd())
     os.environ["MUTANT_UNDER_TEST"] = "none"
     return int(pytest.main([*OPTIONS, *ONE_SERVER, *mutating.files()], plugins=[mutating]))

@@ -1,15 +1,16 @@
 """`make mutants`: change the code of a decision in one place, and see whether a test fails.
 
-    .venv/bin/python scripts/mutants.py [--native | --python] [--json] [--continue] [GLOB...]
+    .venv/bin/python -m scripts.mutants [--native | --python] [--json] [--continue] [--report] [GLOB...]
 
 Python's mutants are made by mutmut (`[tool.mutmut]` of pyproject.toml names files and tests), which also finds the tests that
 call each function, and tried by `scripts/mutant_runner.py`; mutmut can't read C, so the decision of the compiled core is
-changed here, an operator at a time, and built and asked again by `NATIVE_TESTS`. Both work in a copy of the tree,
-`build/mutants`, so that files may be changed meanwhile; the log is there as well, and the results so far, with which
-`--continue` goes on. A GLOB of mutmut's names runs only those: 'gate.core.token.*'.
+changed by `scripts/native_mutants.py`. Both work in copies of the tree in `build/mutants`, so that files may be changed
+meanwhile; the log is there as well, and `results.jsonl` with the outcomes so far, with which `--continue` goes on. A GLOB
+of mutmut's names runs only those: 'gate.core.token.*'. `--report` only judges the outcomes so far.
 
-A mutant that no test finds must stand in `tests/mutants.toml`, with the reason why it may survive. Exit status 1 if one
-does not, or if more than `MAX_SURVIVING` of them survive.
+A mutant that no test finds must stand in `tests/mutants.toml` with its reason: as `equivalent` if no caller can see the change,
+else as `survivor`. Exit status 1 if one does not, or if more than `MAX_SURVIVING` of those that are not equivalent survive, in
+any part of the code. The table at the end has each part's numbers.
 """
 
 from __future__ import annotations
@@ -17,23 +18,25 @@ from __future__ import annotations
 import argparse
 import ast
 import difflib
-import fnmatch
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from scripts import native_mutants
 
 ROOT = Path(__file__).parents[1]
 REASONS = ROOT / "tests/mutants.toml"
 TREE = ROOT / "build/mutants"
-LOG = TREE / "run.log"
+NATIVE_TREE = TREE / "native"
 RESULTS = TREE / "results.jsonl"
 LEAST = "gate.core.signature.*"
 """What mutmut runs itself: it makes all mutants, and looks which tests call what, however few it is to run."""
@@ -41,59 +44,80 @@ SEARCHES = {"GATE_TEST_SEED": "1", "GATE_TEST_EXAMPLES": "0.1"}
 """The same draws for each mutant, and few: a mutant that only a long search finds needs a case of its own."""
 MAX_SURVIVING = 0.05
 SHOW_EVERY_S = 30
-BUILD_AND_TEST_TIMEOUT_S = 300
-"""A mutant may loop for ever: that is found as well as a wrong answer is."""
-NATIVE = "gate/native/users.c"
-NATIVE_FIRST, NATIVE_LAST = "/* Decisions */", "#undef SOONER"
-"""The part of `NATIVE` that decides; what lies around it is looked at by the fuzz under the sanitizers."""
-NATIVE_TESTS = ("tests/native/test_answers.py", "tests/native/test_rules.py", "tests/core/test_cases.py")
-NATIVE_CHANGES = (
-    (r"&&", "||"),
-    (r"\|\|", "&&"),
-    (r"==", "!="),
-    (r"!=", "=="),
-    (r" > ", " >= "),
-    (r"!(?=\(|users->|of->)", ""),
-    (r"\breturn 0;", "return 1;"),
-    (r"ASKS_EVERYTHING(?=[);])", "ASKS_NOTHING"),
-    (r"ASKS_WHITELIST(?= :)", "ASKS_BLACKLIST"),
-    (r"GATE_ALLOWED(?=;| :)", "GATE_BLACKLISTED"),
-    (r"GATE_(?:NOT_WHITELISTED|BLACKLISTED)(?=;| :)", "GATE_ALLOWED"),
-    (r"\? EXEMPT : 0", "? 0 : EXEMPT"),
-)
+ALL = "all"
+
+
+class Found(StrEnum):
+    """What became of a mutant."""
+
+    KILLED = "killed"
+    EQUIVALENT = "equivalent"
+    SURVIVING = "surviving"
+    UNLISTED = "unlisted"
+    """It survived, and `REASONS` does not have it. Counts as surviving."""
 
 
 class Mutant(NamedTuple):
-    """One change of one line, and whether no test failed because of it."""
+    """One change of one line. The lines are empty if it was killed."""
 
     file: str
     before: str
     after: str
-    survived: bool
+    found: Found
+    reason: str
 
 
-def python_mutants(globs: Sequence[str]) -> Iterator[Mutant]:
+Listed = dict[tuple[str, str, str], tuple[Found, str]]
+
+
+def try_python(globs: Sequence[str]) -> None:
     """mutmut's; one that no test calls survives."""
     mutmut = str(Path(sys.executable).parent / "mutmut")
     made = TREE / "mutants"
     if not (made / "mutmut-stats.json").exists():
         _run([mutmut, "run", LEAST], TREE)
     _run([sys.executable, "-m", "scripts.mutant_runner", str(RESULTS), *globs], made)
-    for line in RESULTS.read_text().splitlines():
-        tried = json.loads(line)
-        name, survived = tried["name"], tried["outcome"] in ("survived", "no tests")
-        if globs and not any(fnmatch.fnmatch(name, glob) for glob in globs):
+
+
+def try_native() -> None:
+    """One operator or word of the compiled core at a time."""
+    _run([sys.executable, "-m", "scripts.native_mutants", str(RESULTS)], NATIVE_TREE)
+
+
+def _results() -> list[dict[str, object]]:
+    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+
+
+def judged(listed: Listed) -> Iterator[Mutant]:
+    """All that were tried in this copy so far, each with what `REASONS` says of it."""
+    source = (TREE / native_mutants.FILE).read_text()
+    native = {place.name: place for place in native_mutants.places(source)}
+    for tried in _results():
+        name = str(tried["name"])
+        if name == native_mutants.UNCHANGED:
+            if tried["outcome"] != "survived":
+                raise SystemExit("mutants: the compiled core fails its tests unchanged")
             continue
-        file = "/".join(name.split(".")[:-1]) + ".py"
-        before, after = _changed(made / file, name.rpartition(".")[2]) if survived else ("", "")
-        yield Mutant(file, before, after, survived)
+        is_native = name in native
+        file = native_mutants.FILE if is_native else "/".join(name.split(".")[:-1]) + ".py"
+        if tried["outcome"] not in ("survived", "no tests"):
+            yield Mutant(file, "", "", Found.KILLED, "")
+            continue
+        before, after = (
+            native_mutants.changed(source, native[name])
+            if is_native
+            else _changed(TREE / "mutants" / file, name.rpartition(".")[2])
+        )
+        found, reason = listed.get((file, before, after), (Found.UNLISTED, ""))
+        yield Mutant(file, before, after, found, reason)
 
 
 def _run(command: list[str], folder: Path) -> None:
     """Run it to its end, and say how far it is."""
     environment = {**os.environ, **SEARCHES, "PYTHONPATH": str(folder)}
+    log = TREE / f"{folder.name}.log"
     with (
-        LOG.open("wb") as out,
+        log.open("wb") as out,
         subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=subprocess.STDOUT) as running,
     ):
         while True:
@@ -104,7 +128,7 @@ def _run(command: list[str], folder: Path) -> None:
                 tried = len(RESULTS.read_text().splitlines()) if RESULTS.exists() else 0
                 print(f"mutants: {tried} tried", file=sys.stderr, flush=True)
     if status != 0:
-        raise SystemExit(f"mutants: {command[0]} ended with {status}: see {LOG}")
+        raise SystemExit(f"mutants: {command[0]} ended with {status}: see {log}")
 
 
 def _changed(file: Path, mutant: str) -> tuple[str, str]:
@@ -130,61 +154,72 @@ def _functions(file: Path) -> dict[str, str]:
 
 
 def copy_tree() -> None:
-    """Replace `TREE` by the files of the repository as they are, and the compiled core."""
+    """Replace `TREE` by the files of the repository as they are, and the compiled core; `NATIVE_TREE` by the same."""
     shutil.rmtree(TREE, ignore_errors=True)
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, stdout=subprocess.PIPE, check=True
     )
     files = [Path(os.fsdecode(name)) for name in listed.stdout.split(b"\0") if name]
-    for file in (*files, *(one.relative_to(ROOT) for one in (ROOT / "gate/native").glob("*.so"))):
-        if (ROOT / file).is_file():  # else it was removed, and that is not committed yet
-            (TREE / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / file, TREE / file)
+    for tree in (TREE, NATIVE_TREE):
+        for file in (*files, *(one.relative_to(ROOT) for one in (ROOT / "gate/native").glob("*.so"))):
+            if (ROOT / file).is_file():  # else it was removed, and that is not committed yet
+                (tree / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / file, tree / file)
 
 
-def native_mutants() -> Iterator[Mutant]:
-    """Each change at each place of the deciding part."""
-    source = (ROOT / NATIVE).read_text()
-    first, last = source.index(NATIVE_FIRST), source.index(NATIVE_LAST)
-    places = sorted(
-        (found.start(), found.end(), found.expand(new))
-        for pattern, new in NATIVE_CHANGES
-        for found in re.finditer(pattern, source[:last])
-        if found.start() >= first and not _is_comment(source, found.start())
-    )
-    for number, (start, end, new) in enumerate(places, 1):
-        changed = source[:start] + new + source[end:]
-        (TREE / NATIVE).write_text(changed)
-        print(f"mutants: {number}/{len(places)} of {NATIVE}", file=sys.stderr, flush=True)
-        at = source.count("\n", 0, start)
-        yield Mutant(NATIVE, source.split("\n")[at].strip(), changed.split("\n")[at].strip(), _passes())
+def reasons() -> Listed:
+    """Why no test finds a mutant, by its file and its line before and after. One reason may be that of several changes."""
+    tables = tomllib.loads(REASONS.read_text())
+    return {
+        (one["file"], one["before"], after): (found, one["reason"])
+        for name, found in (("equivalent", Found.EQUIVALENT), ("survivor", Found.SURVIVING))
+        for one in tables.get(name, [])
+        for after in one["after"]
+    }
 
 
-def _is_comment(source: str, at: int) -> bool:
-    return source.rfind("/*", 0, at) > source.rfind("*/", 0, at)
+def part_of(file: str) -> str:
+    """The row of the table."""
+    return "gate/core" if file.startswith("gate/core/") else file
 
 
-def _passes() -> bool:
-    """Whether the copy builds and all its tests pass."""
-    build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace", "--force"]
-    tests = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *NATIVE_TESTS]
-    environment = {**os.environ, **SEARCHES, "PYTHONPATH": str(TREE), "GATE_NATIVE": "1"}
-    for command in (build, tests):
-        try:
-            done = subprocess.run(
-                command, cwd=TREE, env=environment, capture_output=True, timeout=BUILD_AND_TEST_TIMEOUT_S, check=False
-            )
-        except subprocess.TimeoutExpired:
-            return False
-        if done.returncode != 0:
-            return False
-    return True
+def table(mutants: Sequence[Mutant]) -> list[dict[str, Any]]:
+    """A row for each part of the code, and one for all of it. The share is of those that are not equivalent."""
+    counts: defaultdict[str, Counter[Found]] = defaultdict(Counter)
+    for one in mutants:
+        counts[part_of(one.file)][one.found] += 1
+    rows = []
+    for part, of in [*sorted(counts.items()), (ALL, sum(counts.values(), Counter[Found]()))]:
+        surviving = of[Found.SURVIVING] + of[Found.UNLISTED]
+        different = of[Found.KILLED] + surviving
+        rows.append(
+            {
+                "part": part,
+                "tried": of.total(),
+                "killed": of[Found.KILLED],
+                "equivalent": of[Found.EQUIVALENT],
+                "surviving": surviving,
+                "share": round(surviving / different, 4) if different else 0.0,
+            }
+        )
+    return rows
 
 
-def reasons() -> dict[tuple[str, str, str], str]:
-    """Why a mutant may survive, by its file and its line before and after. One reason may be that of several changes."""
-    listed = tomllib.loads(REASONS.read_text()).get("survivor", [])
-    return {(one["file"], one["before"], after): one["reason"] for one in listed for after in one["after"]}
+def unused(listed: Listed, mutants: Sequence[Mutant]) -> list[tuple[str, str, str]]:
+    """Entries of `REASONS` that no mutant needs any more, of files of which mutants survived."""
+    needed = {one[:3] for one in mutants}
+    return [key for key in listed if key[0] in {one.file for one in mutants} and key not in needed]
+
+
+def show(mutants: Sequence[Mutant]) -> None:
+    """Print each that no test found, and the table."""
+    for one in sorted(mutants, key=lambda one: (one.found, one.file)):
+        if one.found is not Found.KILLED:
+            print(f"{one.file} ({one.found})\n  - {one.before}\n  + {one.after}\n  {one.reason or 'NOT LISTED'}")
+    line = "{part:32} {tried:>6} {killed:>7} {equivalent:>11} {surviving:>10} {share:>7}"
+    print(line.format(**{name: name for name in ("part", "tried", "killed", "equivalent", "surviving", "share")}))
+    for row in table(mutants):
+        print(line.format(**{**row, "share": f"{row['share']:.1%}"}))
 
 
 def main() -> int:
@@ -194,28 +229,28 @@ def main() -> int:
     asked.add_argument("--python", action="store_true", help="only Python")
     asked.add_argument("--json", action="store_true", help="print the survivors as JSON")
     asked.add_argument("--continue", action="store_true", dest="goes_on", help="keep the copy and its results so far")
+    asked.add_argument("--report", action="store_true", help="only judge the results so far")
     asked.add_argument("globs", nargs="*", metavar="GLOB", help="only these of Python")
     args = asked.parse_args()
     both = args.native == args.python
-    if not args.goes_on:
+    if not args.goes_on and not args.report:
         copy_tree()
-    mutants = [
-        *(python_mutants(args.globs) if both or args.python else ()),
-        *(native_mutants() if both or args.native else ()),
-    ]
-    survivors, known = [one for one in mutants if one.survived], reasons()
-    unexplained = [one for one in survivors if one[:3] not in known]
-    share = len(survivors) / len(mutants)
+    if not args.report and (both or args.python):
+        try_python(args.globs)
+    if not args.report and (args.native or (both and not args.globs)):
+        try_native()
+    listed = reasons()
+    mutants = list(judged(listed))
+    unlisted = [one for one in mutants if one.found is Found.UNLISTED]
+    rows = table(mutants)
     if args.json:
-        found = [{**one._asdict(), "reason": known.get(one[:3], "")} for one in survivors]
-        print(json.dumps({"mutants": len(mutants), "survivors": found}, indent=1))
+        found = [one._asdict() for one in mutants if one.found is not Found.KILLED]
+        print(json.dumps({"table": rows, "found": found}, indent=1))
     else:
-        for one in survivors:
-            print(
-                f"{one.file}\n  - {one.before}\n  + {one.after}\n  {known.get(one[:3], 'NO REASON in tests/mutants.toml')}"
-            )
-        print(f"{len(mutants)} mutants, {len(survivors)} survived ({share:.1%}), {len(unexplained)} without a reason")
-    return 1 if unexplained or share > MAX_SURVIVING else 0
+        show(mutants)
+        for file, before, after in unused(listed, mutants):
+            print(f"no mutant needs this entry of {REASONS.name}: {file}\n  - {before}\n  + {after}")
+    return 1 if unlisted or any(row["share"] > MAX_SURVIVING for row in rows) else 0
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
-from typing import TYPE_CHECKING, cast
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
 import lmdb
 
@@ -75,6 +76,10 @@ NO_NUMBER = -1
 PLAIN = Standing(True, None, None, None)
 
 
+def _columns(pairs: list[Any]) -> tuple[Iterable[str], Iterable[str]]:
+    return map(itemgetter(0), pairs), map(itemgetter(1), pairs)
+
+
 class AppReading:
     """One App's facts as one thread reads them. Also the `FactsView` for `decide`."""
 
@@ -100,23 +105,22 @@ class AppReading:
         self._key = app_record_key(key)
         self._cached_users = cached_users
         self._standings: dict[bytes, Standing] = {}
-        self._raw = b""
-        # No value of `moves`, so the first `sync` reads the record.
+        # No value of `moves`, so the first `sync` reads the record, and sets what is only declared here.
         self._moves = -1
-        self.number = NO_NUMBER
-        self.app = AppFacts(key=key, secrets=())
+        self.app: AppFacts
         """The settings as of the last `sync`: another object whenever they changed.
 
         A caller that found its secret among them compares the object: with others by now, the secret may be dropped."""
-        self.has_own_age_limit = False
+        self.has_own_age_limit: bool
+        self._users: bytes
+        self._without_facts: Standing
         self._counted: list[tuple[Word, int]] = []
         self.shadow: ShadowTally | None = None
         """What counts this App's denials while it is in shadow mode."""
-        self._users = b""
-        self._without_facts: Standing | None = None
         core = trusted_core()
         self.checks: Checks | None = None if core is None else core.Checks(cached_users, os.urandom(16))
         """The compiled core's decisions of this App; usable inside the bracket while `is_set`."""
+        self.forget_all()
 
     def sync(self) -> bool:
         """Read the App's record again if the Replica moved. Returns False if the App does not exist (any more)."""
@@ -142,9 +146,8 @@ class AppReading:
             self.shadow = self._reading.shadows.tally(self.app.key) if self.app.shadow else None
             # Built once: the hot path only appends the id.
             self._users = user_prefix(self.number)
-            # Most Users have no facts, and under most settings they all share one answer.
-            alike = recipient_asks(self.app, NO_FACTS) is Asks.NOTHING
-            self._without_facts = self._standing(NO_RECORD) if alike else None
+            # Most Users have no facts, and they all share one entry.
+            self._without_facts = self._standing(NO_RECORD)
             if self.checks is not None and self._reading.snapshot is not None:
                 self.checks.adopt(self._reading.snapshot, pack_check_settings(self.number, self.app))
             self._raw = raw  # last: a step above that fails is repeated
@@ -213,7 +216,7 @@ class AppReading:
         if self.checks is not None and self.checks.is_set:
             try:
                 decided: list[Word] = self.checks.words(senders, recipients)
-                return self._answered(zip(senders, recipients, strict=True), decided)
+                return self._answered(senders, recipients, decided)
             except UNREADABLE as fault:
                 raise self._refused(chain.from_iterable(zip(senders, recipients, strict=True)), fault) from fault
         cached = self._standings.get
@@ -225,12 +228,12 @@ class AppReading:
                     words[at] = self._word_of(senders[at], recipients[at], s, r)
         except lmdb.Error as fault:
             raise self._reading.damaged(fault) from fault
-        return self._answered(zip(senders, recipients, strict=True), words)
+        return self._answered(senders, recipients, words)
 
-    def _answered(self, pairs: Iterable[tuple[bytes | str, bytes | str]], words: list[Word]) -> list[Word]:
-        return words if self.shadow is None else self.shadow.answer_many(pairs, words)
+    def _answered(self, senders: Iterable[bytes], recipients: Iterable[bytes], words: list[Word]) -> list[Word]:
+        return words if self.shadow is None else self.shadow.answer_many(senders, recipients, words)
 
-    def words_of(self, pairs: list[object]) -> tuple[list[Word], dict[str, int]]:
+    def words_of(self, pairs: list[Any]) -> tuple[list[Word], dict[str, int]]:
         """Return the Verdict words for `[sender, recipient]` pairs of text, and the count of each word.
 
         Raises `TypeError` if any item has another form.
@@ -239,20 +242,17 @@ class AppReading:
             try:
                 words, counts = self.checks.words_of(pairs)
             except UNREADABLE as fault:
-                raise self._refused(chain.from_iterable(cast("list[list[bytes]]", pairs)), fault) from fault
+                raise self._refused(chain.from_iterable(pairs), fault) from fault
             if self.shadow is not None:
-                words = self.shadow.answer_many(cast("list[tuple[str, str]]", pairs), words)
+                words = self.shadow.answer_many(*_columns(pairs), words)
                 counts = {ALLOWED: len(words)} if words else {}
             return words, counts
         if not pairs:
             return [], {}
         # Two set() calls check the types and lengths of all pairs in C.
-        if set(map(type, pairs)) != {list} or set(map(len, cast("list[list[str]]", pairs))) != {2}:
+        if set(map(type, pairs)) != {list} or set(map(len, pairs)) != {2}:
             raise TypeError("a pair consists of two ids")
-        senders, recipients = (
-            list(map(str.encode, column)) for column in zip(*cast("list[list[str]]", pairs), strict=True)
-        )
-        words = self.words(senders, recipients)
+        words = self.words(*(list(map(str.encode, column)) for column in _columns(pairs)))
         return words, Counter[str](words)
 
     def words_to(self, sender: bytes, recipients: Sequence[bytes]) -> list[Word]:
@@ -261,7 +261,7 @@ class AppReading:
 
     def answered_to(self, sender: bytes, recipients: Sequence[bytes], words: list[Word]) -> list[Word]:
         """Return what is answered for the words of `decided_to`; in shadow mode it is counted here."""
-        return self._answered(zip(repeat(sender), recipients, strict=False), words)
+        return self._answered(repeat(sender), recipients, words)
 
     def decided_to(self, sender: bytes, recipients: Sequence[bytes]) -> list[Word]:
         """As `words_to`, before shadow mode: for callers that may decide a part again."""
@@ -344,8 +344,6 @@ class AppReading:
             standings.clear()
         packed = self._reading.read(self._users + user_id)
         standing = self._without_facts if packed is None else self._standing(self._unpacked(packed))
-        if standing is None:
-            standing = self._standing(NO_RECORD)
         standings[user_id] = standing
         return standing
 

@@ -34,7 +34,7 @@ from gate.replica.layout import (
 )
 
 _MAP_BYTES = 1 << 24
-_APP_NUMBER = 0x010203
+APP_NUMBER = 0x010203
 _ENDS_MS, _BEFORE_MS = 5_000, 4_999
 _CACHED_USERS = 1_000
 
@@ -93,7 +93,7 @@ def state() -> tuple[bool, str]:
 def write_facts_file(path: str, users: Mapping[bytes, UserFacts], entries: Iterable[Entry]) -> None:
     """Write a facts file with these facts of one App, with the keys that a check reads."""
     numbers = {user: number for number, user in enumerate(users, 1)}
-    pairs = [(user_prefix(_APP_NUMBER) + user, pack_user_record(facts, numbers[user])) for user, facts in users.items()]
+    pairs = [(user_prefix(APP_NUMBER) + user, pack_user_record(facts, numbers[user])) for user, facts in users.items()]
     pairs.append((META_LAYOUT, LAYOUT_VERSION))
     pairs += [
         (list_prefix(numbers[entry.owner], entry.kind) + entry.member, pack_until(entry.until_ms)) for entry in entries
@@ -114,7 +114,7 @@ def disagreements(core: ModuleType, path: str, facts: Facts, questions: Iterable
         snapshot = core.Snapshot(path)
         try:
             snapshot.is_open = snapshot.at(txn.id())
-            checks.adopt(snapshot, pack_check_settings(_APP_NUMBER, app))
+            checks.adopt(snapshot, pack_check_settings(APP_NUMBER, app))
             for question in questions:
                 expected = decide(facts, *question)
                 # Twice: the first call reads the file, the second its cache.

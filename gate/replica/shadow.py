@@ -39,11 +39,11 @@ class ShadowTally:
             self._note(sender, recipient, word)
         return ALLOWED
 
-    def answer_many(self, pairs: Iterable[tuple[bytes | str, bytes | str]], words: list[Word]) -> list[Word]:
-        """The same for many."""
-        for (sender, recipient), word in zip(pairs, words, strict=False):
-            self.answer(sender, recipient, word)
-        return [ALLOWED] * len(words)
+    def answer_many(
+        self, senders: Iterable[bytes | str], recipients: Iterable[bytes | str], words: Iterable[Word]
+    ) -> list[Word]:
+        """The same for many, in three columns; as many as the shortest has."""
+        return list(map(self.answer, senders, recipients, words))
 
     def _note(self, sender: bytes | str, recipient: bytes | str, word: Word) -> None:
         a = sender.encode() if isinstance(sender, str) else sender

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from gate import Replica, native
 from gate.replica import app_reading, envs
 from gate.replica.files import make_current
+from gate.replica.layout import user_prefix
 from gate.replica.reading import Reading
 from gate.wire.client import Worker
 from gate.wire.strict import StrictReader
@@ -92,7 +94,7 @@ def workers(written: Ledger) -> Iterator[tuple[Worker, Worker]]:
     plain.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def shadowed(written: Ledger, workers: tuple[Worker, Worker]) -> Iterator[tuple[Worker, Worker]]:
     written.commit(app_set(app_facts(exempt=frozenset(["star"]), shadow=True)))
     yield workers
@@ -159,6 +161,46 @@ def test_what_is_taken_is_whole_commands(workers: tuple[Worker, Worker], sent: b
     arrays = [args for args in commands if args[0] == b"GATE.MCHECK"]
     assert written.count(b"*") == len(arrays)
     assert written.count(b":") + written.count(b"$") == len(singles) + sum(len(args) - 2 for args in arrays)
+
+
+@pytest.mark.parametrize("is_cached", [False, True], ids=["first asked", "cached"])
+def test_checks_of_possible_ids_are_answered_by_the_core_itself(
+    workers: tuple[Worker, Worker], is_cached: bool
+) -> None:
+    """What it leaves is answered in Python, several times slower, and shows nowhere else."""
+    people = [one for one in IDS if 1 <= len(one) <= 64]
+    fan_outs = [command("GATE.MCHECK", sender, *people) for sender in people]
+    pairs = [command("GATE.VERDICT", *pair) for pair in product(people, people)]
+    reading = workers[0].reading
+    reading.refresh()
+    app = reading.app("app")
+    assert app is not None and app.checks is not None
+    for sent in (*fan_outs, *pairs, b"".join(pairs)):
+        if not is_cached:
+            app.checks.forget_all()
+        line = Line(workers[1])
+        line.send(AUTH)
+        assert app.checks.answer(sent, 0) == (len(sent), line.send(sent))
+    reading.release()
+
+
+def test_a_user_whose_facts_can_not_be_read_is_left_to_the_caller(tmp_path: Path) -> None:
+    """The caller reports the damage. A word would be wrong: without its facts, a recipient looks as if it had no lists."""
+    ledger = Ledger(tmp_path / "replica", 1, app_facts())
+    with ledger.file.write() as txn:
+        txn.put(user_prefix(0) + b"torn", b"\x40\0\0\0\1")
+    with Reading(ledger.directory) as reading:
+        app = reading.app("app")
+        assert app is not None and app.checks is not None
+        for _ in range(2):
+            for left in ("ann torn", "torn ann", "torn torn"):
+                pair = command("GATE.CHECK", *left.split())
+                assert app.checks.answer(pair, 0) == (0, b"")
+                assert app.checks.answer(command("GATE.CHECK", "ann", "bob") + pair, 0)[1] == b":1\r\n"
+            for many in ("ann bob torn", "ann torn", "torn ann bob"):
+                assert app.checks.answer(command("GATE.MCHECK", *many.split()), 0) == (0, b"")
+    reading.close()
+    ledger.close()
 
 
 def test_a_commit_is_seen_by_the_next_check(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """200 Users, each with ten entries on one of its lists."""
-    monkeypatch.setattr(native_core, "_APP_NUMBER", 1)
+    monkeypatch.setattr(native_core, "APP_NUMBER", 1)
     names = [b"ana", b"bob", b"carl", b"x", b"exactly-twenty-bytes", *(b"u%d" % number for number in range(200))]
     kinds = [ListKind(number % 2) for number in range(len(names))]
     sizes = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import count, product
 from pathlib import Path
 
+import lmdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,13 +13,16 @@ from hypothesis import strategies as st
 from gate import native
 from gate.core.decide import exempt_ids, is_exempt
 from gate.core.model import FOREVER_MS, NO_FACTS, AppFacts, ListKind, UserFacts
-from gate.replica.native_core import Entry, Facts, Question, disagreements, state, write_facts_file
+from gate.replica.layout import pack_check_settings
+from gate.replica.native_core import APP_NUMBER, Entry, Facts, Question, disagreements, state, write_facts_file
 from harness.seeds import examples
 
 pytestmark = pytest.mark.skipif(native.core is None, reason=native.why_not)
 
 PEOPLE = [b"a", b"b", b"\x00\r\n", b"exactly-twenty-bytes", b"one-byte-more-than-20", b"x" * 64]
 LAST_MS = 6
+# LMDB's two pages that are not of the tree.
+META_BYTES = 2 * 4_096
 moments = st.integers(1, LAST_MS) | st.just(FOREVER_MS)
 apps = st.builds(
     AppFacts,
@@ -62,6 +66,61 @@ def test_core_and_table_agree(
     assert native.core is not None
     assert disagreements(native.core, path, Facts.of(app, people, listed), questions) == []
     Path(path).unlink()
+
+
+@pytest.mark.parametrize("policy", ["both", "whitelist-replaces-blacklist"])
+def test_core_and_table_agree_where_a_user_has_both_lists(tmp_path: Path, policy: str) -> None:
+    app = AppFacts(key="app", secrets=(), list_policy=policy)  # type: ignore[arg-type]
+    people = {
+        b"both": UserFacts(whitelist_on=True, whitelist_size=2, blacklist_size=2),
+        b"white": UserFacts(whitelist_on=True, whitelist_size=1),
+        b"black": UserFacts(blacklist_size=1),
+        b"off": UserFacts(whitelist_size=1, blacklist_size=1),
+    }
+    entries = [
+        Entry(ListKind.WHITELIST, b"both", b"friend", FOREVER_MS),
+        Entry(ListKind.WHITELIST, b"both", b"eve", 3),
+        Entry(ListKind.BLACKLIST, b"both", b"eve", FOREVER_MS),
+        Entry(ListKind.BLACKLIST, b"both", b"bob", 3),
+        Entry(ListKind.WHITELIST, b"white", b"friend", FOREVER_MS),
+        Entry(ListKind.BLACKLIST, b"black", b"eve", FOREVER_MS),
+        Entry(ListKind.WHITELIST, b"off", b"eve", FOREVER_MS),
+        Entry(ListKind.BLACKLIST, b"off", b"eve", 3),
+    ]
+    path = str(tmp_path / "facts.mdb")
+    write_facts_file(path, people, entries)
+    asked = product([b"friend", b"eve", b"bob", b"ann"], people, (2, 3))
+    assert native.core is not None
+    facts = Facts.of(app, people, entries)
+    assert disagreements(native.core, path, facts, [Question(*one) for one in asked]) == []
+
+
+def test_users_that_are_cached_are_answered_without_the_file(tmp_path: Path) -> None:
+    """They are decided without a read: the pages of the file are overwritten after the first answers."""
+    core = native.core
+    assert core is not None
+    path = tmp_path / "facts.mdb"
+    exempt, plain = b"official-exactly-20b", [b"a", b"exactly-twenty-bytes", b"one-byte-more-than-20", b"x" * 64]
+    private = UserFacts(whitelist_on=True, blacklist_size=1)
+    write_facts_file(str(path), {b"owner": UserFacts(blacklist_size=1), b"private": private}, [])
+    checks = core.Checks(100, bytes(16))
+    with lmdb.open(str(path), subdir=False, readonly=True, lock=False) as env, env.begin() as txn:
+        snapshot = core.Snapshot(str(path))
+        snapshot.is_open = snapshot.at(txn.id())
+        app = AppFacts(key="app", secrets=(), exempt=frozenset([exempt.decode()]))
+        checks.adopt(snapshot, pack_check_settings(APP_NUMBER, app))
+        known = [*product(plain, plain), (exempt, b"owner"), (exempt, b"private")]
+        answers = [checks.word(*pair) for pair in known]
+        assert set(answers) == {"allowed"} and checks.word(b"a", b"owner") == "allowed"
+        with path.open("r+b") as file:
+            file.seek(META_BYTES)
+            file.write(bytes(path.stat().st_size - META_BYTES))
+        assert [checks.word(*pair) for pair in known] == answers
+        assert checks.words_to(b"a", plain) == ["allowed"] * len(plain)
+        for unknown in ((b"a", b"owner"), (b"a", b"another"), (b"another", b"a")):
+            with pytest.raises(core.Damaged):
+                checks.word(*unknown)
+        snapshot.close()
 
 
 def test_the_core_that_was_built_is_used() -> None:

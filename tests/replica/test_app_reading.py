@@ -15,7 +15,7 @@ from gate.core.verdict import Verdict
 from gate.errors import AppUnknown, InvalidInput, ReplicaForeign
 from gate.replica import envs
 from gate.replica.app_reading import AppReading
-from gate.replica.layout import user_prefix
+from gate.replica.layout import app_record_key, user_prefix
 from gate.replica.reading import Reading
 from tests.replica.ledger import Ledger, app_facts, app_set, said, without_core
 
@@ -123,14 +123,17 @@ def test_columns_of_unequal_lengths_are_refused(directory: Path) -> None:
                 app.words(senders, recipients)
 
 
+@pytest.mark.parametrize("pair", [(b"a", b"b"), (b"b", b"a")], ids=["sender", "recipient"])
 @pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
-def test_facts_that_can_not_be_read_are_an_error_that_says_why(directory: Path, ask: Ask) -> None:
+def test_facts_that_can_not_be_read_are_an_error_that_says_why(
+    directory: Path, ask: Ask, pair: tuple[bytes, bytes]
+) -> None:
     ledger = Ledger(directory, 1, app_facts())
     with ledger.file.write() as txn:
         txn.put(user_prefix(0) + b"a", b"\x40\0\0\0\1")
         txn.change_user(0, b"b", registered=True)
     with reading_of(ledger) as app, pytest.raises(ReplicaForeign, match=r"facts-1\.mdb can't be read: (?!None)\S"):
-        ask(app, b"a", b"b")
+        ask(app, *pair)
 
 
 @pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
@@ -199,3 +202,117 @@ def test_a_file_that_the_core_can_not_map_is_answered_from(directory: Path, monk
     ledger.commit(said("blocked", b"b", b"eve"))
     with reading_of(ledger) as app:
         assert app.words_to(b"eve", [b"b", b"a"]) == ["blacklisted", "allowed"]
+
+
+def keys_read(app: AppReading, reading: Reading, ask: Ask, sender: bytes, recipient: bytes) -> int:
+    """How many look-ups in the file the check took."""
+    keys: list[bytes] = []
+    get = reading.get
+
+    def counted(key: bytes) -> bytes | None:
+        keys.append(key)
+        return get(key)
+
+    reading.get = counted
+    ask(app, sender, recipient)
+    reading.get = get
+    return len(keys)
+
+
+CACHED_ASKS = {name: ask for name, ask in ASKS.items() if name != "decide"}
+PAIRS = {
+    (b"ann", b"bob"): 0,
+    (b"both", b"bob"): 0,
+    (b"owner", b"private"): 1,
+    (b"ann", b"owner"): 1,
+    (b"ann", b"private"): 1,
+    (b"friend", b"private"): 1,
+    (b"eve", b"owner"): 1,
+    (b"timed", b"owner"): 5,
+    (b"banned", b"bob"): 2,
+    (b"ann", b"both"): 4,
+}
+"""After both were asked about before. The last three are left to the table, which reads each fact that it needs."""
+PAIRS_OF_AN_APP_WITH_EXEMPT_SENDERS = {
+    **PAIRS,
+    (b"owner", b"private"): 5,
+    (b"ann", b"private"): 5,
+    (b"eve", b"owner"): 5,
+}
+"""A list entry that would deny says nothing of an exempt sender, so the table decides."""
+
+
+@pytest.mark.parametrize(
+    ("exempt", "pairs"), [((), PAIRS), (("star",), PAIRS_OF_AN_APP_WITH_EXEMPT_SENDERS)], ids=["all alike", "exempt"]
+)
+@pytest.mark.parametrize("ask", CACHED_ASKS.values(), ids=CACHED_ASKS)
+def test_a_check_of_cached_users_reads_one_entry_at_most(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ask: Ask,
+    exempt: tuple[str, ...],
+    pairs: dict[tuple[bytes, bytes], int],
+) -> None:
+    without_core(monkeypatch)
+    ledger = Ledger(tmp_path / "replica", 1, app_facts(list_policy="both", exempt=frozenset(exempt)))
+    ledger.commit(said("ban-imposed", b"banned"), said("blocked", b"owner", b"eve"))
+    ledger.commit(said("blocked", b"owner", b"timed", until_ms=SOON_MS), said("blocked", b"both", b"eve"))
+    ledger.commit(said("whitelist-switched", b"private", value=b"1"), said("admitted", b"private", b"friend"))
+    ledger.commit(said("whitelist-switched", b"both", value=b"1"))
+    with Reading(ledger.directory) as reading:
+        app = reading.app("app")
+        assert app is not None
+        for pair in pairs:
+            ask(app, *pair)
+        assert {pair: keys_read(app, reading, ask, *pair) for pair in pairs} == pairs
+    reading.close()
+    ledger.close()
+
+
+def test_each_user_is_loaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_core(monkeypatch)
+    fan_out: Ask = lambda app, sender, _: app.words_to(sender, [b"a", b"b", b"c"])[0]  # noqa: E731
+    columns: Ask = lambda app, sender, _: app.words([sender] * 3, [b"x", b"y", b"z"])[0]  # noqa: E731
+    ledger = Ledger(tmp_path / "replica", 1, app_facts())
+    with Reading(ledger.directory) as reading:
+        app = reading.app("app")
+        assert app is not None
+        for ask, sender in ((fan_out, b"s"), (columns, b"t")):
+            assert [keys_read(app, reading, ask, sender, b"") for _ in range(2)] == [4, 0]
+    reading.close()
+    ledger.close()
+
+
+def test_a_full_cache_starts_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_core(monkeypatch)
+    ledger = Ledger(tmp_path / "replica", 1, app_facts())
+    with Reading(ledger.directory, cached_users=2) as reading:
+        app = reading.app("app")
+        assert app is not None
+        pairs = [(b"a", b"b"), (b"a", b"b"), (b"c", b"a"), (b"c", b"c"), (b"a", b"b")]
+        assert [keys_read(app, reading, ASKS["word"], *pair) for pair in pairs] == [2, 0, 1, 0, 2]
+    reading.close()
+    ledger.close()
+
+
+def test_the_record_of_the_app_is_read_once_a_commit(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = Ledger(directory, 1, app_facts())
+    reading = Reading(directory)
+    with reading:
+        app = reading.app("app")
+    assert app is not None
+    read, keys = Reading.read, []
+
+    def counted(self: Reading, key: bytes) -> bytes | None:
+        keys.append(key)
+        return read(self, key)
+
+    monkeypatch.setattr(Reading, "read", counted)
+    record = app_record_key("app")
+    for times in (0, 1, 1):
+        app.word_now(b"a", b"b")
+        assert keys.count(record) == times
+        if not times:
+            ledger.commit(said("ban-imposed", b"x"))
+    reading.close()
+    ledger.close()
