@@ -10,7 +10,7 @@ one future; a `PendingResult` has the index of its reply. A lost server fails th
 fails alone.
 
 Made by `session_service`. The RESP port has one for each lease of its connections, and tries a connect step by step, since a
-task for each would cost a storm too much. `app_lease` has one for each App whose WebSockets this process holds.
+task for each would cost a storm too much. `local_gateway` has one for each App whose WebSockets this process holds.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ A caller that opens a Session has verified its Token on a Replica, and names the
 the Replica had not applied that one, the outcome is `BARRED`, and the caller verifies again once its Replica has moved. So no
 connect overtakes a Ban.
 
-Called by the RESP port's presence commands, by way of its Protocols, and by `app_lease` for this node's own clients.
+Called by the RESP port's presence commands, by way of its Protocols, and by `local_gateway` for this node's own clients.
 """
 
 from __future__ import annotations

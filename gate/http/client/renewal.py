@@ -15,7 +15,7 @@ from gate.auth_failures import TOKEN_REASONS, auth_failed
 from gate.errors import InvalidInput, TokenRefused
 from gate.http.client.notices import TokenEnding
 from gate.http.context import Deps
-from gate.presence.app_lease import LocalSession
+from gate.presence.local_gateway import LocalSession
 from gate.replica.authorization import authorize_connect
 
 ENDING_AHEAD_MS = 60_000

@@ -24,7 +24,7 @@ from gate.http.client.notices import WatchEnded, presence_changed
 from gate.http.context import Deps
 from gate.http.errors import client_problem
 from gate.http.v1.presence_json import NEVER_SEEN, presence_json
-from gate.presence.app_lease import LocalSession
+from gate.presence.local_gateway import LocalSession
 from gate.presence.watching import Watch, WatchedUser
 from gate.replica.app_reading import AppReading
 from gate.replica.reader import app_of

@@ -36,8 +36,7 @@ from gate.http.errors import UpgradeRequired
 from gate.http.fields import json_id
 from gate.http.pinging import PING_EVERY_S
 from gate.http.room import MAX_UNAUTHENTICATED
-from gate.presence.app_lease import LocalSession
-from gate.presence.local_gateway import LocalGateway
+from gate.presence.local_gateway import LocalGateway, LocalSession
 from gate.replica.authorization import authorize_connect
 
 PATH = "/client/v1/connect"
