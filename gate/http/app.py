@@ -31,7 +31,7 @@ from gate.errors import GateError
 from gate.http import auth, client, rongcloud, v1
 from gate.http.auth import called_by, report_failure
 from gate.http.client import page, websocket
-from gate.http.client.endpoint import CORS_PREFIX, ClientRequest, client_request, open_to_pages, preflight
+from gate.http.client.endpoint import CORS_PREFIX, OPEN_TO_PAGES, ClientRequest, client_request, preflight
 from gate.http.context import CALL_ID, AppRequest, Deps
 from gate.http.endpoint import Endpoint, responded
 from gate.http.errors import (
@@ -156,7 +156,7 @@ async def _label(request: web.Request, response: web.StreamResponse) -> None:
     response.headers[REQUEST_ID] = request.get(CALL_ID) or request_id_of(request.headers)
     response.headers["Server"] = "gate"  # aiohttp would name its own version and Python's
     if request.path.startswith(CORS_PREFIX) or request.path == CORS_PREFIX[:-1]:
-        open_to_pages(response)
+        response.headers.update(OPEN_TO_PAGES)
 
 
 async def _end_streams(deps: Deps, _: web.Application) -> None:

@@ -186,6 +186,16 @@ def basic_pair(header: str, taken: str) -> tuple[str, str]:
     return name, secret
 
 
+def bearer(headers: Mapping[str, str]) -> str:
+    """The Token in the request's headers; `CredentialsWrong` without one."""
+    scheme, _, given = headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        raise CredentialsWrong(
+            "give the User's Token, as Authorization: Bearer TOKEN", "malformed" if scheme else "missing"
+        )
+    return given.strip()
+
+
 def _basic_caller(basic: str, snapshot: Reading) -> tuple[AppReading, Caller]:
     proven = PROVEN.get(basic)
     if proven is not None:

@@ -36,7 +36,6 @@ from gate.http.forms import FORM_TYPE, Form, WrongContentType
 from gate.http.limits import Limiter
 from gate.http.options import HttpOptions
 from gate.http.peers import Origin, client_address
-from gate.http.pinging import Pinging
 from gate.http.pushing import Pushing
 from gate.http.room import LongWork, Streams, Unauthenticated
 from gate.http.routing import user_in
@@ -91,7 +90,8 @@ class Deps:
     """The event streams that are open."""
     unauthenticated: Unauthenticated = field(default_factory=Unauthenticated)
     """The WebSockets whose clients have not sent a Token yet."""
-    pinging: Pinging = field(default_factory=Pinging)
+    pinging: Pushing = field(default_factory=Pushing)
+    """Turns of WebSockets that are pinged."""
     pushing: Pushing = field(default_factory=Pushing)
     """Turns of WebSockets to which something is sent unasked."""
     looking: Pushing = field(default_factory=lambda: Pushing(share=0.05))
@@ -112,8 +112,6 @@ class Deps:
     """(why), once a write that was not as durable in time as `--durability` asks."""
     count_verdicts: Callable[[Mapping[str, int]], None] = _count_nothing
     """How often each word was answered, once a request that checked."""
-    count_websocket: Callable[[str, str], None] = _count_nothing
-    """(opened, closed or message; why or of what type)."""
     now_ms: Callable[[], int] = wall_ms
 
     # Cached, so that what is there costs no call; what raises is not kept.

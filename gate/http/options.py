@@ -31,6 +31,8 @@ MAX_WEBSOCKET_BYTES_A_SECOND = 256 * 1024
 """What is read of one WebSocket: past it the rest waits. Two of the longest messages; frames that make no message count too."""
 BACKLOG = 4_096
 """Connections that the kernel completes ahead of us, Linux's own bound: fewer, and a storm's clients wait for TCP to retry."""
+PING_EVERY_S = 25.0
+"""Of a WebSocket, and the time for its answer. Shorter than the idle limits of usual proxies, 30 to 60 s."""
 MIN_WAIT_MS = 100
 """How long a check that demands a Revision waits for it."""
 MIN_POLL_S = 0.002
@@ -65,6 +67,8 @@ class HttpOptions:
     """How long a write waits to be effective before it answers `pending`."""
     max_websockets: int = 10_000
     """Connections of clients at a time; a process needs a file for each."""
+    ping_every_s: float = PING_EVERY_S
+    """How often each of them is pinged; a client that has sent nothing since the last ping is disconnected."""
     idle_s: float = DEFAULT_IDLE_S
     """How long a connection may wait for its next request."""
     public_url: str = ""

@@ -3,7 +3,9 @@
 A User whom ten thousand connections watch is ten thousand messages; sent in one pass they would hold up every request. One task
 a process gives the turns. With a `share` it also sleeps between them, so that long looks take no more of a processor than that.
 
-Called by `client.websocket` and `client.watcher`.
+Pings to all WebSockets are turns as well: one task looks who is due, which is cheaper than a timer each.
+
+Called by `client.websocket`, `client.watcher` and `client.renewal`.
 """
 
 from __future__ import annotations
@@ -14,12 +16,13 @@ from heapq import heappop, heappush
 from itertools import count
 from time import perf_counter
 
+# Some 2 ms of messages; then whatever else is ready has its turn.
 TURNS_A_PASS = 32
-"""Some 2 ms of messages; then whatever else is ready has its turn."""
+# Between two looks: ten thousand clients are pinged by twos so, not by hundreds in one pass.
 LEAST_WAIT_S = 0.005
 
+# Takes its turn without waiting for the client; seconds to its next turn, None for no more.
 Turn = Callable[[], Awaitable[float | None]]
-"""Takes its turn without waiting for the client; seconds to its next turn, None for no more."""
 
 
 class Pushing:
@@ -36,8 +39,11 @@ class Pushing:
 
     def add(self, turn: Turn, in_s: float = 0.0) -> None:
         """Give it a turn, in so long."""
-        heappush(self._due, (asyncio.get_running_loop().time() + in_s, next(self._numbers), turn))
-        self._more.set()
+        entry = asyncio.get_running_loop().time() + in_s, next(self._numbers), turn
+        heappush(self._due, entry)
+        # Only if it is due before all others: in a storm of connects the task would be woken for each.
+        if self._due[0] is entry:
+            self._more.set()
         if self._going is None or self._going.done():
             self._going = asyncio.create_task(self._go_round(), name="pushes")
 

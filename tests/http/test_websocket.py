@@ -13,6 +13,7 @@ import pytest_asyncio
 
 from gate.core.presence import LOCAL_GATEWAY_PREFIX, MAX_SESSIONS_A_USER
 from gate.http.client.websocket import MAX_MESSAGES_A_SECOND, PATH
+from gate.http.options import PING_EVERY_S
 from harness.servers import RedisServer
 from harness.waiting import wait_until_async
 from harness.websocket import PING, PONG, TEXT, Refused, connect, connected
@@ -298,6 +299,17 @@ async def test_one_that_answers_no_ping_is_put_out(hasty: World) -> None:
     task.cancel()
     silent.drop()
     good.drop()
+
+
+async def test_those_who_came_together_are_not_pinged_together(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    first_in_s: list[float] = []
+    monkeypatch.setattr(world.deps.pinging, "add", lambda ping, in_s: first_in_s.append(in_s))
+    for number in range(20):
+        async with connected(world.url, token_of(world.app, f"user-{number}")):
+            pass
+    assert all(0 <= one < PING_EVERY_S for one in first_in_s)
+    assert min(first_in_s) < PING_EVERY_S / 2 < max(first_in_s)
+    assert len(set(first_in_s)) == 20
 
 
 async def test_a_drain_says_when_to_come_back_and_refuses_new_clients(hasty: World) -> None:

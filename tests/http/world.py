@@ -24,7 +24,7 @@ from gate.core.signature import signature_of
 from gate.http.context import Deps
 from gate.http.operators import OperatorAuth
 from gate.http.options import HttpOptions
-from gate.http.pinging import PING_EVERY_S, Pinging
+from gate.http.pushing import Pushing
 from gate.http.server import HttpServer, serve_http
 from gate.presence.local_gateway import LocalGateway
 from gate.presence.session_service import SessionService
@@ -152,7 +152,6 @@ async def running_world(
     redis_url: str,
     directory: Path,
     presence_url: str | None = None,
-    ping_every_s: float = PING_EVERY_S,
     **options: Any,
 ) -> AsyncIterator[World]:
     """A node on this Redis, with a first App in place; Presence may have another. Closed again also where the test fails."""
@@ -167,7 +166,7 @@ async def running_world(
         opened.push_async_callback(client.aclose)
         presence, feeds = PresenceStore(client), SharedFeeds(client)
         opened.push_async_callback(feeds.aclose)
-        ready, pinging = Ready(lambda: replica), Pinging(ping_every_s)
+        ready, pinging = Ready(lambda: replica), Pushing()
         gateway = LocalGateway(
             "node-1",
             SessionService(presence, LEASE_TTL_MS, Admission(lambda: replica)),

@@ -11,13 +11,33 @@ from aiohttp import WSMsgType, web
 from msgspec import UNSET
 
 from gate.core.closing import ENDINGS, REFUSALS, reconnect_ms
+from gate.core.model import FOREVER_MS
+from gate.core.presence import CloseReason, Verified
 from gate.errors import GateError
 from gate.http.client.notices import Closing
+from gate.http.context import Deps
 from gate.http.errors import client_problem
 from gate.http.room import AUTHENTICATE_WITHIN_S
 
+# So long is waited for a client's own close frame.
 CLOSE_WITHIN_S = 2.0
-"""So long is waited for a client's own close frame."""
+# The kick may be here a moment before this Replica has the Ban, and says when it ends.
+BAN_SEEN_WITHIN_S, BAN_LOOK_EVERY_S = 0.05, 0.005
+
+
+async def end(socket: web.WebSocketResponse, deps: Deps, by: Verified, why: CloseReason, together: int) -> None:
+    """Close the connection of a User for this reason, as one of so many. Raises `TimeoutError` as `close_with`."""
+    ending = ENDINGS[why]
+    said = Closing(
+        reason=why,
+        code=ending.code,
+        message=ending.message,
+        reconnect=ending.comes_back,
+        # Spread, as those that are disconnected together would also be back together.
+        reconnect_ms=reconnect_ms(together, random.random()) if ending.comes_back else None,
+        until=await _ban_ends(deps, by) if why == "banned" else UNSET,
+    )
+    await close_with(socket, said)
 
 
 async def refuse(
@@ -62,3 +82,16 @@ async def close_with(socket: web.WebSocketResponse, said: Closing, within_s: flo
     async with asyncio.timeout(within_s):
         await socket.send_frame(msgspec.json.encode(said), WSMsgType.TEXT)
         await socket.close(code=said.code, message=said.reason.encode())
+
+
+async def _ban_ends(deps: Deps, by: Verified) -> int | None:
+    """When, by this node's facts; None for never."""
+    waited_s = 0.0
+    while True:
+        with deps.replica as snapshot:
+            app = snapshot.app(by.app.key)
+            until_ms = 0 if app is None else app.user(by.user).banned_until_ms
+        if until_ms > deps.now_ms() or waited_s >= BAN_SEEN_WITHIN_S:
+            return until_ms if 0 < until_ms < FOREVER_MS else None
+        await asyncio.sleep(BAN_LOOK_EVERY_S)
+        waited_s += BAN_LOOK_EVERY_S

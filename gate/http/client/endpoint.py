@@ -6,7 +6,7 @@ the Token puts it in a header, and cookies play no part (so `Access-Control-Allo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -14,17 +14,21 @@ from aiohttp import web
 from gate.core import token
 from gate.core.model import AppFacts
 from gate.core.scopes import user_caller
+from gate.http.auth import bearer
 from gate.http.bodies import Payer
 from gate.http.context import APPLIED, PENDING_REASON, REVISION, AppContext, AppRequest, Deps
-from gate.http.errors import CredentialsWrong
 from gate.http.responses import REQUEST_ID
 from gate.replica.reader import app_of
 
 CORS_PREFIX = "/client/"
 
+# How long a browser need not ask again.
 _PREFLIGHT_S = 86_400
-"""How long a browser need not ask again."""
-_EXPOSED = ", ".join((REVISION, APPLIED, PENDING_REASON, REQUEST_ID, "Retry-After"))
+# Headers that let the page that asked read an answer.
+OPEN_TO_PAGES = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": ", ".join((REVISION, APPLIED, PENDING_REASON, REQUEST_ID, "Retry-After")),
+}
 
 
 class ClientContext(AppContext):
@@ -65,22 +69,6 @@ def client_request(request: web.Request, deps: Deps, now_ms: int) -> ClientReque
         claims = token.verify(given, snapshot.app, now_ms)
         facts = app_of(snapshot, claims.app).app
     return ClientRequest(request, deps, facts, now_ms, user_caller(claims.user), claims.user)
-
-
-def bearer(headers: Mapping[str, str]) -> str:
-    """The Token in the request's headers; `CredentialsWrong` without one."""
-    scheme, _, given = headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer":
-        raise CredentialsWrong(
-            "give the User's Token, as Authorization: Bearer TOKEN", "malformed" if scheme else "missing"
-        )
-    return given.strip()
-
-
-def open_to_pages(response: web.StreamResponse) -> None:
-    """Let the page that asked read this answer."""
-    response.headers["Access-Control-Allow-Origin"] = "*"
-    response.headers["Access-Control-Expose-Headers"] = _EXPOSED
 
 
 async def preflight(methods: Iterable[str], request: web.Request) -> web.Response:

@@ -1,7 +1,7 @@
 """The messages of a client on its WebSocket, and their answers: one table. docs/websocket.md has them for clients.
 
 Bytes in, an answer out; the connection itself is `websocket`'s. A message is read in two steps, so that an answer about a
-mistake still repeats the id.
+mistake still repeats the id. The first message with a Token comes before all of these (`first_token`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import msgspec
 import orjson
+from aiohttp import WSMsgType, web
 
 from gate.core import token
 from gate.core.limits import EACH_CLIENT, limit_names
@@ -20,9 +21,9 @@ from gate.http.bodies import MAX_JSON_PARTS
 from gate.http.client import blacklist, presence
 from gate.http.client.endpoint import MessageContext
 from gate.http.client.renewal import Renewal
-from gate.http.client.watcher import MAX_WATCHED_USERS, Watcher
+from gate.http.client.watcher import MAX_WATCHED_USERS, Push, Watcher
 from gate.http.context import Deps
-from gate.http.errors import client_problem
+from gate.http.errors import CredentialsWrong, client_problem
 from gate.http.fields import Seconds, UntilMs, expiry_mistakes, expiry_ms, up_to
 from gate.http.requests import Body, Shape, named_mistake, shape_of
 from gate.http.v1.presence_json import seen_presences
@@ -31,6 +32,9 @@ from gate.presence.local_gateway import LocalSession
 MAX_MESSAGE_BYTES = 128 * 1024
 """A thousand of the longest ids, each byte escaped, fit in a question about Presence."""
 MAX_MESSAGE_ID_CHARS = 128
+MAX_FRAMES_BEFORE_TOKEN = 10
+"""The first message, and WebSocket pings and pongs before it."""
+_FIRST = 'the first message must be {"type": "token", "token": TOKEN}'
 
 Answer = dict[str, Any]
 
@@ -108,18 +112,69 @@ class Unblock(_Message, frozen=True, tag="unblock"):
     users: Annotated[list[bytes], up_to(blacklist.MAX_OWN_LIST_USERS)]
 
 
+async def first_token(socket: web.WebSocketResponse) -> str:
+    """The Token of the first message. `InvalidInput` and `CredentialsWrong` for another one, `EOFError` if the client left."""
+    return _token_of(await _first_message(socket))
+
+
+async def _first_message(socket: web.WebSocketResponse) -> str:
+    for _ in range(MAX_FRAMES_BEFORE_TOKEN):
+        frame = await socket.receive()
+        if frame.type is WSMsgType.TEXT:
+            return str(frame.data)
+        if frame.type is WSMsgType.PING:
+            await socket.pong(frame.data)
+        elif frame.type is not WSMsgType.PONG:
+            break
+    if socket.closed:
+        raise EOFError
+    raise CredentialsWrong(_FIRST, "missing")
+
+
+def _token_of(text: str) -> str:
+    try:
+        sent = orjson.loads(text)
+    except orjson.JSONDecodeError as fault:
+        raise InvalidInput("message", f"must be JSON: {fault}") from None
+    shown = sent.get("token") if isinstance(sent, dict) and sent.get("type") == "token" else None
+    if not isinstance(shown, str):
+        raise CredentialsWrong(_FIRST, "missing")
+    return shown
+
+
 @dataclass(slots=True)
 class Conversation:
-    """What one connection keeps between its messages."""
+    """What one connection keeps between its messages.
 
+    `watcher` and `renewal` are made for the first message that needs one: most of ten thousand connections never do.
+    """
+
+    deps: Deps
     session: LocalSession
-    watcher: Watcher
-    renewal: Renewal
+    push: Push
+    _watcher: Watcher | None = None
+    _renewal: Renewal | None = None
+
+    @property
+    def watcher(self) -> Watcher:
+        """The Users that the client watches."""
+        if self._watcher is None:
+            self._watcher = Watcher(self.deps, self.session, self.push)
+        return self._watcher
+
+    @property
+    def renewal(self) -> Renewal:
+        """The client's Token, and the report of its end."""
+        if self._renewal is None:
+            self._renewal = Renewal(self.deps, self.session, self.push)
+        return self._renewal
 
     def close(self) -> None:
         """The connection ended."""
-        self.watcher.close()
-        self.renewal.close()
+        if self._watcher is not None:
+            self._watcher.close()
+        if self._renewal is not None:
+            self._renewal.close()
 
 
 @dataclass(slots=True)
@@ -129,20 +184,20 @@ class _Asking(MessageContext):
     conversation: Conversation
 
 
-async def answer(deps: Deps, conversation: Conversation, text: str) -> tuple[str, bytes]:
+async def answer(conversation: Conversation, text: str) -> tuple[str, bytes]:
     """The answer to one message: its type, and all of it as JSON. Mistakes and what is unavailable are answers too."""
     sent: dict[str, Any] = {}
     try:
         sent = _object(text)
-        body = await _answered(deps, conversation, sent)
+        body = await _answered(conversation, sent)
     except GateError as fault:
         body = _problem(fault)
     mark = sent.get("id")
     return body["type"], msgspec.json.encode(body if mark is None else {**body, "id": mark})
 
 
-async def _answered(deps: Deps, conversation: Conversation, sent: dict[str, Any]) -> Answer:
-    session = conversation.session
+async def _answered(conversation: Conversation, sent: dict[str, Any]) -> Answer:
+    deps, session = conversation.deps, conversation.session
     app_key = session.app.key
     shape, message = _decoded(sent)
     if sent["type"] == "ping":
@@ -151,7 +206,7 @@ async def _answered(deps: Deps, conversation: Conversation, sent: dict[str, Any]
         session.end("logout")  # interrupts the connection once this is answered
         return {"type": "logout"}
     if sent["type"] == "token":
-        return _renewed(deps, conversation, str(sent["token"]))
+        return _renewed(conversation, str(sent["token"]))
     session.is_active = True
     if sent["type"] == "active":
         return {"type": "active"}
@@ -173,8 +228,8 @@ async def _answered(deps: Deps, conversation: Conversation, sent: dict[str, Any]
     return {"type": sent["type"], **outcome}
 
 
-def _renewed(deps: Deps, conversation: Conversation, shown: str) -> Answer:
-    session = conversation.session
+def _renewed(conversation: Conversation, shown: str) -> Answer:
+    deps, session = conversation.deps, conversation.session
     with deps.replica as snapshot:
         app = snapshot.app(session.app.key)
         # Before the Token is verified: a client that tries many pays for each.

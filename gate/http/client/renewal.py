@@ -7,13 +7,13 @@ replaced. Called by `websocket` and `messages`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import msgspec
 
 from gate.auth_failures import TOKEN_REASONS, auth_failed
 from gate.errors import InvalidInput, TokenRefused
 from gate.http.client.notices import TokenEnding
+from gate.http.client.watcher import Push
 from gate.http.context import Deps
 from gate.presence.local_gateway import LocalSession
 from gate.replica.authorization import authorize_connect
@@ -21,8 +21,6 @@ from gate.replica.authorization import authorize_connect
 ENDING_AHEAD_MS = 60_000
 """How long before its end it is reported, or a fifth of what is left if that is less."""
 AGAIN_S = 0.2
-
-Push = Callable[[bytes], Awaitable[bool]]
 
 
 class Renewal:

@@ -3,8 +3,18 @@
     handshake   the Token is verified on this node's Replica, the Session opened in Redis; only then is the connection upgraded,
                 so a refusal is an ordinary answer, and a client that reads `welcome` is online. Before a first message with the
                 Token the connection is upgraded, and a refusal is a `closing` message
-    open        messages are answered one by one; pings go round (`pinging`)
+    open        messages are answered one by one (`messages`); each client is pinged once in `ping_every_s` (`pushing`)
     closing     `end` interrupts the connection at any point: it sends the reason, and closes with that reason's code
+
+A client shows its Token in one of four ways:
+
+    Authorization: Bearer TOKEN                            apps that can set a header
+    Sec-WebSocket-Protocol: gate, gate.token.TOKEN         browsers; the server answers `gate`, as RFC 6455 asks
+    Sec-WebSocket-Protocol: gate                           the Token comes in the first message, {"type": "token", "token": …}
+    ?token=TOKEN                                           older clients; a proxy may log it
+
+A connection without a Token costs memory and a file, and nothing is known of its client. So it may send one message, and
+`room.Unauthenticated` bounds its time and the number of such connections.
 
 One task a connection does all of its writing. Whatever a peer does, costs its own connection only: what it sends is bounded in
 size and rate, and one that does not read is cut off.
@@ -15,40 +25,55 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import suppress
+from typing import Annotated, NamedTuple
 
 import msgspec
 from aiohttp import HttpVersion11, WSMsgType, web
-from msgspec import UNSET
+from msgspec import UNSET, Meta
 
 from gate.clock import monotonic_ms
-from gate.core.closing import ENDINGS, reconnect_ms
 from gate.core.limits import EACH_CLIENT, limit_names
-from gate.core.model import FOREVER_MS
-from gate.core.presence import CloseReason, Verified
-from gate.errors import GateError, Unavailable
-from gate.http.auth import called_by, watched
-from gate.http.client import closing, handshake, messages
-from gate.http.client.notices import Closing, Welcome
-from gate.http.client.renewal import Renewal
-from gate.http.client.watcher import Watcher
-from gate.http.context import WHO, Deps
+from gate.core.presence import CloseReason, Verified, parse_platform
+from gate.errors import GateError, InvalidInput, Unavailable
+from gate.http.auth import bearer, called_by, watched
+from gate.http.client import closing, messages
+from gate.http.client.notices import Welcome
+from gate.http.context import WHO, Deps, query_of
 from gate.http.errors import UpgradeRequired
-from gate.http.fields import json_id
-from gate.http.pinging import PING_EVERY_S
+from gate.http.fields import PlatformName, json_id
+from gate.http.forms import Query, fields_of
 from gate.http.room import MAX_UNAUTHENTICATED
+from gate.metrics import WEBSOCKET_MESSAGES, WEBSOCKETS, WEBSOCKETS_CLOSED
 from gate.presence.local_gateway import LocalGateway, LocalSession
 from gate.replica.authorization import authorize_connect
 
 PATH = "/client/v1/connect"
+DEFAULT_PLATFORM = b"Websocket"
+SUBPROTOCOL = "gate"
+TOKEN_SUBPROTOCOL = "gate.token."
+# Of all frames of a client: a person's app sends a few; a script that hammers should use the server's API.
 MAX_MESSAGES_A_SECOND = 50
-"""Of all frames of a client: a person's app sends a few; a script that hammers should use the server's API."""
+# By then the client must have taken enough of what it was sent for more to fit.
 SEND_WITHIN_S = 10.0
-"""By then the client must have taken enough of what it was sent for more to fit."""
-BAN_SEEN_WITHIN_S, BAN_LOOK_EVERY_S = 0.05, 0.005
-"""The kick may be here a moment before this Replica has the Ban, and says when it ends."""
+# Of the WebSockets that this process may hold, one in so many may be without a Token.
 UNAUTHENTICATED_SHARE = 10
-"""Of the WebSockets that this process may hold, one in so many may be without a Token."""
 _LIMITS = (*limit_names(PATH), EACH_CLIENT)
+
+
+class ConnectQuery(Query, frozen=True):
+    """What a client says of itself, next to its Token."""
+
+    platform: (
+        Annotated[PlatformName, Meta(description=f"The kind of device; by default `{DEFAULT_PLATFORM.decode()}`.")]
+        | None
+    ) = None
+
+
+class Asked(NamedTuple):
+    """What a handshake shows. The Token is None if it comes in the first message."""
+
+    token: str | None
+    platform: str
 
 
 async def connect(request: web.Request, deps: Deps) -> web.StreamResponse:
@@ -59,12 +84,12 @@ async def connect(request: web.Request, deps: Deps) -> web.StreamResponse:
         autoping=False,
         compress=False,
         max_msg_size=messages.MAX_MESSAGE_BYTES + 1,
-        protocols=(handshake.SUBPROTOCOL,),
+        protocols=(SUBPROTOCOL,),
     )
     if not _is_handshake(request, socket):
         raise UpgradeRequired("this is where WebSockets connect: send a WebSocket handshake (RFC 6455, version 13)")
     with watched(request, deps, "websocket"):
-        asked = handshake.asked(request)
+        asked = _asked(request)
     _gateway(deps)
     if asked.token is None:
         await _with_first_message(request, deps, socket, asked.platform)
@@ -89,7 +114,7 @@ async def _with_first_message(request: web.Request, deps: Deps, socket: web.WebS
             async with deps.unauthenticated.admitted(deps.address_of(request), most):
                 await socket.prepare(request)
                 with watched(request, deps, "websocket"):
-                    shown = await handshake.first_token(socket)
+                    shown = await messages.first_token(socket)
             client = await _opened(request, deps, socket, shown, platform)
         except (GateError, TimeoutError) as fault:
             if not socket.prepared:
@@ -124,6 +149,29 @@ async def _opened(request: web.Request, deps: Deps, socket: web.WebSocketRespons
     client = Client(deps, _gateway(deps), socket, by)
     await client.open(platform, deps.address_of(request))
     return client
+
+
+def _asked(request: web.Request) -> Asked:
+    """Token and platform. Raises `InvalidInput`, and `CredentialsWrong` if no Token is shown and none is announced."""
+    query, fields = query_of(request.raw_path), request.headers.getall("Sec-WebSocket-Protocol", ())
+    offered = [one.strip() for field in fields for one in field.split(",")]
+    platform = fields_of(ConnectQuery, query).platform
+    named = parse_platform(DEFAULT_PLATFORM if platform is None else platform.encode())
+    in_query = query.one("token")
+    shown = {one.removeprefix(TOKEN_SUBPROTOCOL) for one in offered if one.startswith(TOKEN_SUBPROTOCOL)}
+    if shown and SUBPROTOCOL not in offered:
+        # No server may answer a subprotocol that it was not offered, and a browser fails without an answer.
+        raise InvalidInput("Sec-WebSocket-Protocol", f"must offer {SUBPROTOCOL} next to {TOKEN_SUBPROTOCOL}TOKEN")
+    if in_query is not None:
+        shown.add(in_query.decode("latin-1"))
+    # Browsers send a proxy's own password along by themselves, which is no Token.
+    if request.headers.get("Authorization", "").lower().startswith("bearer "):
+        shown.add(bearer(request.headers))
+    if len(shown) > 1:
+        raise InvalidInput("token", "differs between the query, the subprotocol and the header Authorization: send one")
+    if not shown and SUBPROTOCOL in offered:
+        return Asked(None, named)
+    return Asked(shown.pop() if shown else bearer(request.headers), named)
 
 
 def _is_handshake(request: web.Request, socket: web.WebSocketResponse) -> bool:
@@ -190,17 +238,16 @@ class Client:
     async def open(self, platform: str, ip: str) -> None:
         """The Session. Raises what refuses it."""
         session = self.session = await self._gateway.open(self.by, platform, ip, self.end)
-        self._conversation = messages.Conversation(
-            session, Watcher(self._deps, session, self.push), Renewal(self._deps, session, self.push)
-        )
-        self._deps.count_websocket("opened", "")
+        self._conversation = messages.Conversation(self._deps, session, self.push)
+        WEBSOCKETS.inc()
 
     def close(self) -> None:
         """The connection ended: close the Session."""
         why = self._ended or self.left
         self._conversation.close()
         self._gateway.close(self.by.app.key, self.session, why)
-        self._deps.count_websocket("closed", why)
+        WEBSOCKETS.dec()
+        WEBSOCKETS_CLOSED.labels(why).inc()
         if self._transport is not None and self._unsent_bytes():
             self._transport.abort()  # else it would stay open until all of that was read, which may be never
 
@@ -211,21 +258,22 @@ class Client:
             if self._task is not None:
                 self._task.cancel()
 
-    async def ping(self) -> bool:
-        """Send a ping; disconnect a client that sent nothing since the last one. False once it is gone."""
+    async def ping(self) -> float | None:
+        """A turn: send a ping, or disconnect a client that sent nothing since the last. Seconds to the next, None once gone."""
         if self._task is None or self._ended is not None:
-            return False
+            return None
         if self.is_pinged and not self.is_heard:
             self.session.end("silent")
-            return False
+            return None
         self.is_heard, self.is_pinged = False, True
-        if self._unsent_bytes():
-            return True  # one that does not read can't be asked, hence will be silent
-        try:
-            await self._socket.ping()
-        except ConnectionError:
-            return False  # its own task notices as well
-        return True
+        # One that does not read can't be asked, hence will be silent.
+        if not self._unsent_bytes():
+            try:
+                await self._socket.ping()
+            except ConnectionError:
+                return None  # its own task notices as well
+        # From now on, not from when it was due: each has its whole time for an answer.
+        return self._deps.options.ping_every_s
 
     async def push(self, said: bytes) -> bool:
         """Send a message that is no answer, without waiting. False if the client has not taken what it was sent before."""
@@ -247,8 +295,17 @@ class Client:
         self._task, self._transport = asyncio.current_task(), transport
         try:
             if self._ended is None:
-                self._deps.pinging.add(self.ping)
-                await self._say(self._welcome())
+                ping_every_s, by = self._deps.options.ping_every_s, self.by
+                # At random: clients that came in one storm would be pinged in one moment, for ever.
+                self._deps.pinging.add(self.ping, ping_every_s * random.random())
+                welcome = Welcome(
+                    session=self.session.id,
+                    user=json_id(by.user),
+                    platform=self.session.platform,
+                    ping_ms=int(ping_every_s * 1_000),
+                    token_expires=by.expires_at_ms or UNSET,
+                )
+                await self._say(msgspec.json.encode(welcome))
                 if self._socket.ws_protocol:  # clients from before the subprotocol expect no such message
                     self._conversation.renewal.begin()
                 await self._answer_all()
@@ -260,7 +317,7 @@ class Client:
             self._cut_off()
         self._task = None  # nothing to interrupt any more
         if self._ended is not None:
-            await self._say_why(self._ended)
+            await self._close_for(self._ended)
 
     # Speaking
 
@@ -276,8 +333,8 @@ class Client:
                 self._ended = "flooding"
                 return
             if frame.type is WSMsgType.TEXT:
-                kind, answered = await messages.answer(self._deps, conversation, frame.data)
-                self._deps.count_websocket("message", kind)
+                kind, answered = await messages.answer(conversation, frame.data)
+                WEBSOCKET_MESSAGES.labels(kind).inc()
                 await self._say(answered)
             elif frame.type is WSMsgType.PING:
                 async with asyncio.timeout(SEND_WITHIN_S):
@@ -290,46 +347,12 @@ class Client:
         async with asyncio.timeout(SEND_WITHIN_S):
             await self._socket.send_frame(said, WSMsgType.TEXT)
 
-    async def _say_why(self, why: CloseReason) -> None:
-        if self._socket.closed:
-            return
-        ending = ENDINGS[why]
-        wait_ms = reconnect_ms(self._gateway.disconnected_together, random.random()) if ending.comes_back else None
-        said = Closing(
-            reason=why,
-            code=ending.code,
-            message=ending.message,
-            reconnect=ending.comes_back,
-            reconnect_ms=wait_ms,
-            until=await self._ban_ends() if why == "banned" else UNSET,
-        )
-        try:
-            await closing.close_with(self._socket, said)
-        except TimeoutError:
-            self._cut_off()
-
-    def _welcome(self) -> bytes:
-        return msgspec.json.encode(
-            Welcome(
-                session=self.session.id,
-                user=json_id(self.by.user),
-                platform=self.session.platform,
-                ping_ms=int(PING_EVERY_S * 1_000),
-                token_expires=self.by.expires_at_ms or UNSET,
-            )
-        )
-
-    async def _ban_ends(self) -> int | None:
-        """When, by this node's facts; None for never."""
-        waited_s = 0.0
-        while True:
-            with self._deps.replica as snapshot:
-                app = snapshot.app(self.by.app.key)
-                until_ms = 0 if app is None else app.user(self.by.user).banned_until_ms
-            if until_ms > self._deps.now_ms() or waited_s >= BAN_SEEN_WITHIN_S:
-                return until_ms if 0 < until_ms < FOREVER_MS else None
-            await asyncio.sleep(BAN_LOOK_EVERY_S)
-            waited_s += BAN_LOOK_EVERY_S
+    async def _close_for(self, why: CloseReason) -> None:
+        if not self._socket.closed:
+            try:
+                await closing.end(self._socket, self._deps, self.by, why, self._gateway.disconnected_together)
+            except TimeoutError:
+                self._cut_off()
 
     # Bounds
 

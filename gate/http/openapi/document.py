@@ -18,7 +18,7 @@ from gate import __version__
 from gate.core.closing import ENDINGS
 from gate.http import client, rongcloud, v1
 from gate.http.auth import APP_HEADER
-from gate.http.client import handshake, websocket
+from gate.http.client import websocket
 from gate.http.context import APPLIED, PENDING_REASON, REVISION
 from gate.http.endpoint import Effective, EffectiveIfAny, Endpoint, plain_function
 from gate.http.fields import APP_KEY
@@ -196,7 +196,7 @@ def _operations() -> Iterator[_Operation]:
         "Hold a Session over a WebSocket",
         " ".join(_CONNECT_TEXT.split()),
         None,
-        handshake.ConnectQuery,
+        websocket.ConnectQuery,
         ("upgrade-required", "too-many-sessions"),
     )
     for path, probe in PROBES.items():

@@ -27,9 +27,6 @@ from gate.http.server import HttpServer, serve_http
 from gate.http.shared import Shared
 from gate.http.tracing import Tracing, open_tracing
 from gate.metrics import (
-    WEBSOCKET_MESSAGES,
-    WEBSOCKETS,
-    WEBSOCKETS_CLOSED,
     WRITE_DURABILITY_LATE,
 )
 from gate.option_values import Endpoint
@@ -153,7 +150,6 @@ async def _served(
         trace=None if tracing is None else tracing.add,
         count_late=LateWrites(),
         count_verdicts=tally.count_verdicts,
-        count_websocket=_count_websocket,
     )
     try:
         door = OperatorAuth(shared=shared)
@@ -201,13 +197,3 @@ class LateWrites:
         if now_ms >= self._silent_until_ms:
             _log.warning("writes are pending for their durability", writes=self._many, reason=why)
             self._many, self._silent_until_ms = 0, now_ms + LOG_LATE_EVERY_MS
-
-
-def _count_websocket(what: str, word: str) -> None:
-    if what == "message":
-        WEBSOCKET_MESSAGES.labels(word).inc()
-    elif what == "opened":
-        WEBSOCKETS.inc()
-    else:
-        WEBSOCKETS.dec()
-        WEBSOCKETS_CLOSED.labels(word).inc()

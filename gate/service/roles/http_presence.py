@@ -11,7 +11,7 @@ import asyncio
 import resource
 
 from gate.errors import StoreUnavailable
-from gate.http.pinging import Pinging
+from gate.http.pushing import Pushing
 from gate.presence.local_gateway import LocalGateway
 from gate.presence.session_service import SessionService
 from gate.presence.shared_feeds import SharedFeeds
@@ -43,7 +43,7 @@ class HttpPresence:
         self._opening = client_of(address)
         self.store = PresenceStore(self._reading)
         self.feeds = SharedFeeds(self._reading)
-        self.pinging = Pinging()
+        self.pinging = Pushing()
         service = SessionService(
             PresenceStore(self._opening), context.config.lease_ttl_ms, admission, BATCHES_UNDER_WAY
         )

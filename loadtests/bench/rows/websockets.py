@@ -14,7 +14,7 @@ from typing import NamedTuple
 from urllib.parse import urlencode
 
 from gate.clock import wall_ms
-from gate.http.pinging import PING_EVERY_S
+from gate.http.options import PING_EVERY_S
 from harness.service import GateService
 from harness.signing import signature_headers
 from harness.waiting import wait_until
