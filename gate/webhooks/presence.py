@@ -340,7 +340,10 @@ async def _after_reset(feed: SliceFeed, after: Cursor) -> tuple[Cursor, list[Eve
     while delivered := _delivered_before(after, kept):
         place, kept = kept[delivered - 1].cursor, kept[delivered:]
         if not kept:
-            kept = await feed.read(place, MOST_A_READ)
+            try:
+                kept = await feed.read(place, MOST_A_READ)
+            except FeedUnreadable:
+                break  # `_read_on` skips and counts these, from this position on
     return place, kept, lost
 
 

@@ -13,6 +13,7 @@ from gate.clock import wall_ms
 from gate.core.model import AppFacts
 from gate.store import presence_keys as keys
 from gate.store.webhook_claims import CLAIM_MS
+from gate.webhooks import presence
 from gate.webhooks.presence import FIRST_WAIT_MS, LONGEST_WAIT_MS, MOST_A_BATCH
 from harness.ports import free_port
 from harness.servers import RedisServer
@@ -255,19 +256,42 @@ async def test_after_redis_went_back_old_events_are_not_delivered_again(
 ) -> None:
     """The newest entries are gone, others have taken their numbers."""
     gateway, notifier = await deployment.add(listener.url), deployment.notifier()
-    redis, feed, meta = redis_server.client, keys.feed(KEY), keys.feed_meta(KEY)
     async with notifying(notifier):
         await watches(notifier)
         await gateway.open_many([b"old", b"new"])
         await heard(listener, online([b"old", b"new"]))
-    (_, old), _ = cast("list[tuple[bytes, dict[bytes, bytes]]]", redis.xrange(feed))
-    redis.delete(feed)
-    kind, at_us, rest = old[b"e"].split(b" ", 2)
-    redis.xadd(feed, {"e": b"%b %d %b" % (kind, int(at_us) - 3_600_000_000, rest)}, id="1-0")
-    redis.hset(meta, "seq", 1)
+    go_back(redis_server, 1)
     await gateway.open(b"ann")
     async with notifying(deployment.notifier()):
         await heard(listener, online([b"old", b"new", b"ann"]))
+
+
+async def test_after_redis_went_back_entries_of_another_version_are_passed_over(
+    deployment: Deployment, listener: Receiver, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They follow on as many entries that were delivered as are read at once."""
+    monkeypatch.setattr(presence, "MOST_A_READ", 1)
+    gateway, notifier = await deployment.add(listener.url), deployment.notifier()
+    async with notifying(notifier):
+        await watches(notifier)
+        await gateway.open_many([b"old", b"new"])
+        await heard(listener, online([b"old", b"new"]))
+    go_back(redis_server, 2)
+    redis_server.client.xadd(keys.feed(KEY), {"e": b"online alice"}, id="2-0")
+    await gateway.open(b"ann")
+    async with notifying(deployment.notifier()):
+        await heard(listener, online([b"old", b"new", b"ann"]))
+    assert deployment.counted["changes lost"] == 1
+
+
+def go_back(server: RedisServer, seq: int) -> None:
+    """The feed has its first entry alone, an hour older, and the next entry gets the number after `seq`."""
+    redis, feed = server.client, keys.feed(KEY)
+    (_, first), *_ = cast("list[tuple[bytes, dict[bytes, bytes]]]", redis.xrange(feed))
+    redis.delete(feed)
+    kind, at_us, rest = first[b"e"].split(b" ", 2)
+    redis.xadd(feed, {"e": b"%b %d %b" % (kind, int(at_us) - 3_600_000_000, rest)}, id="1-0")
+    redis.hset(keys.feed_meta(KEY), "seq", seq)
 
 
 async def test_apps_without_the_webhook_cost_nothing(deployment: Deployment, redis_server: RedisServer) -> None:
