@@ -21,8 +21,8 @@ from gate.core.closing import ENDINGS, REFUSALS
 from gate.http.client import blacklist, messages
 from gate.http.client.notices import NOTICES, Closing
 from gate.http.fields import IdJson
-from gate.http.v1.lists import MembersPage
-from gate.http.v1.presence_json import PlatformOnline, UserPresenceShown
+from gate.http.v1.gating import MembersPage
+from gate.http.v1.presence import PlatformOnline, UserPresenceShown
 
 TARGET = Path(__file__).parents[1] / "client" / "src" / "messages.ts"
 _HEAD = """\

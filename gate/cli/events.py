@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,7 +21,7 @@ from gate.cli.command import Command, takes
 from gate.cli.options import all_mistakes, given_ids
 from gate.cli.output import print_json_line, say, shown_id, warn
 from gate.cli.time_format import shown_moment
-from gate.core.presence import KINDS, Cursor, Event, parse_cursor, parse_gateway
+from gate.core.presence import KINDS, Cursor, Event, EventFilter, parse_cursor, parse_gateway
 from gate.errors import FeedReset, InvalidInput, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -35,22 +35,6 @@ RETRY_S = 0.25
 
 _Since = Annotated[str | None, typer.Option("--since", metavar="CURSOR", help="From there on; default: from now on.")]
 _Kinds = Annotated[str | None, typer.Option("--kinds", metavar="A,B", help=f"Of {', '.join(KINDS)}.")]
-
-
-class Wanted(NamedTuple):
-    """Which events to show. Without Users: of all; without a Gateway: of every one's Sessions."""
-
-    kinds: frozenset[str]
-    users: frozenset[bytes]
-    gateway: bytes | None
-
-    def has(self, event: Event) -> bool:
-        """Whether to show it."""
-        return (
-            event.kind in self.kinds
-            and (not self.users or event.user in self.users)
-            and (self.gateway is None or event.gateway == self.gateway)
-        )
 
 
 @takes("app", "redis", "presence_redis")
@@ -67,7 +51,7 @@ def events(
     """Show who comes, goes and is kicked, a line an event. With --json each line is an object, the last one a cursor alone."""
     with all_mistakes() as mistakes:
         after = None if since is None else mistakes.take(lambda: _cursor(since), None)
-        wanted = Wanted(
+        wanted = EventFilter(
             mistakes.take(lambda: _kinds_named(kinds), frozenset()),
             frozenset(given_ids(user or (), "--user", mistakes)),
             None if gateway is None else mistakes.take(lambda: parse_gateway(gateway.encode()), b""),
@@ -110,7 +94,7 @@ def _end_on_signals() -> None:
         signal.signal(one, end)  # the loop's own handlers need the loop to run, and a blocked pipe stops it
 
 
-async def _show(feed: Feed, after: Cursor, wanted: Wanted, follow: bool, as_json: bool) -> None:
+async def _show(feed: Feed, after: Cursor, wanted: EventFilter, follow: bool, as_json: bool) -> None:
     try:
         async for some in _followed(feed, after) if follow else _until_now(feed, after):
             _print([event for event in some if wanted.has(event)], as_json)
@@ -172,7 +156,7 @@ def _json_line(event: Event) -> str:
     # Late: the text form does not need it.
     import msgspec
 
-    from gate.http.v1.events import event_json
+    from gate.http.v1.feed import event_json
 
     return msgspec.json.encode({"cursor": str(event.cursor), **event_json(event)}).decode()
 

@@ -199,6 +199,22 @@ class Event(NamedTuple):
         return self.place.at_us // 1_000
 
 
+class EventFilter(NamedTuple):
+    """Which events a reader gets. Without Users: of all; without a Gateway: of every one's Sessions."""
+
+    kinds: frozenset[str]
+    users: frozenset[bytes]
+    gateway: bytes | None
+
+    def has(self, event: Event) -> bool:
+        """Whether the reader gets it."""
+        return (
+            event.kind in self.kinds
+            and (not self.users or event.user in self.users)
+            and (self.gateway is None or event.gateway == self.gateway)
+        )
+
+
 def following(cursor: Cursor, events: Iterable[Event]) -> list[Event]:
     """Return events with cursors over all slices, each after the one before. The given cursors are places in their slices."""
     found = []

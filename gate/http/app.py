@@ -16,7 +16,7 @@ may be answered before it gets here, in `fast_path`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -40,8 +40,7 @@ from gate.http.errors import (
     rongcloud_problem,
     v1_problem,
 )
-from gate.http.health import ASIDE, OF_MONITORING, PROBES, Probe
-from gate.http.openapi import DOCUMENTS, viewer
+from gate.http.openapi import DOCUMENTS, VIEWER_FILES
 from gate.http.operators import OperatorAuth, OperatorRequest, Reach, operator_app_request, operator_request
 from gate.http.responses import (
     CHECK_GROUP,
@@ -62,7 +61,10 @@ from gate.http.routing import (
     unsupported_feature,
 )
 from gate.http.v1 import apps, check
+from gate.readiness import METRICS_TYPE, RETRY_AFTER_S, readiness
 
+METRICS_PATH = "/metrics"
+Probe = Callable[[Deps], web.Response]
 Part = Literal["all", "public", "admin"]
 """What a port serves. `admin`: documents, metrics, console, what operators call; `public`: the rest; both: the other probes."""
 
@@ -105,8 +107,9 @@ def make_app(
     app.on_shutdown.append(partial(_end_streams, deps))
     routes = Routes(app, partial(_served, deps))
     for path, probe in PROBES.items():
-        if part != "public" or path not in OF_MONITORING:
-            aside = asyncio.Lock() if path in ASIDE else None
+        if part != "public" or path != METRICS_PATH:
+            # In a thread, one at a time: adding up the counts of all processes must not hold up /healthz.
+            aside = asyncio.Lock() if path == METRICS_PATH else None
             routes.add(path, "probe", {"GET": partial(_probe, probe, aside, deps)})
     operators = None if part == "public" else operator_auth or OperatorAuth()
     _add_v1(deps, routes, operators, part)
@@ -276,7 +279,7 @@ async def _answer_client(
 def _add_operators(deps: Deps, routes: Routes, operator_auth: OperatorAuth) -> None:
     for path, document in DOCUMENTS.items():
         routes.add(path, "docs", {"GET": partial(document, deps=deps)})
-    for path, file in viewer.FILES.items():
+    for path, file in VIEWER_FILES.items():
         routes.add(path, "docs", {"GET": file})
     by_path: dict[str, dict[str, Handler]] = {}
     for (path, method), (role, endpoint) in apps.ENDPOINTS.items():
@@ -301,6 +304,22 @@ async def _answer_operator(
     return responded(await endpoint.run(call))
 
 
+def healthz(deps: Deps) -> web.Response:
+    """The process is alive and its loop turns."""
+    return json_response({"status": "ok"})
+
+
+def readyz(deps: Deps) -> web.Response:
+    """Whether this node should get traffic."""
+    status, body = readiness(deps.roles_missing(), deps.warnings, lambda: deps.replica.view())
+    return json_response(body, status, {} if status == 200 else {"Retry-After": str(RETRY_AFTER_S)})
+
+
+def metrics(deps: Deps) -> web.Response:
+    """The Prometheus exposition of the whole service."""
+    return web.Response(body=deps.metrics_text(), headers={"Content-Type": METRICS_TYPE})
+
+
 async def _lead_to(path: str, deps: Deps, request: web.Request) -> web.StreamResponse:
     return web.Response(status=302, headers={"Location": deps.options.public_path + path})
 
@@ -310,3 +329,8 @@ async def _probe(probe: Probe, aside: asyncio.Lock | None, deps: Deps, request: 
         return probe(deps)
     async with aside:
         return await asyncio.to_thread(probe, deps)
+
+
+PROBES: dict[str, Probe] = {"/healthz": healthz, "/readyz": readyz, METRICS_PATH: metrics}
+"""For probes and scrapers: no credentials, no secrets, no Redis. Every HTTP process answers them from pages in memory, and the
+supervisor on `--health` (`gate.service.health`)."""

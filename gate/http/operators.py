@@ -38,10 +38,10 @@ from gate.errors import AppUnknown, InvalidInput, NotFound
 from gate.http.auth import APP_HEADER, app_with_key, basic_pair
 from gate.http.context import WHO, AppRequest, Deps, RequestContext
 from gate.http.errors import CredentialsWrong, RoleInsufficient, TriedTooOften
+from gate.http.limits import Lanes, LanesFull, Throttle
 from gate.http.routing import app_in
 from gate.http.shared import Shared
 from gate.http.sign_ins import SignIns
-from gate.http.throttle import Lanes, LanesFull, Throttle
 from gate.store.operators import Operators
 from gate.store.passwords import decoy_hash, password_fits
 from gate.store.writer import WriteReceipt

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from gate.errors import GateError, Unavailable
-from gate.http.throttle import network_of
+from gate.http.limits import network_of
 
 UNDER_WAY = 4
 """Enough to keep Redis busy; each more takes its turns of the loop from short requests."""

@@ -22,8 +22,8 @@ from gate.core.presence import parse_cursor, session_id, session_parts
 from gate.core.revision import join_revisions, parse_revisions
 from gate.core.token import encoded
 from gate.errors import InvalidInput, TokenRefused
+from gate.http.fields import page_cursor, page_token
 from gate.http.forms import Form
-from gate.http.paging import page_cursor, page_token
 from gate.replica.layout import NO_LISTS, pack_user_record, unpack_user_record
 from gate.wire.resp import CommandReader
 from gate.wire.strict import StrictReader

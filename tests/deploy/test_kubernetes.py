@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gate.http.health import PROBES
+from gate.http.app import PROBES
 from tests.deploy.files import (
     DEPLOY,
     containerfile_words,

@@ -15,8 +15,8 @@ from gate.config import OPTIONS
 from gate.core.closing import ENDINGS, REFUSALS
 from gate.core.decide import RULES
 from gate.http import client, rongcloud, v1
+from gate.http.app import PROBES
 from gate.http.client import websocket
-from gate.http.health import PROBES
 from gate.http.openapi import DOCUMENTS
 from gate.http.routing import UNSUPPORTED
 from gate.http.v1 import apps

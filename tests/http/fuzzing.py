@@ -20,7 +20,7 @@ from gate.core.ids import MAX_ID_BYTES
 from gate.core.model import AppFacts
 from gate.core.presence import KINDS, SESSION_RANDOM_BYTES, session_id
 from gate.core.slices import MAX_SLICES
-from gate.http.paging import page_token, place_token
+from gate.http.fields import page_token, place_token
 from gate.store.places import Place
 from tests.http.world import basic, form, signed
 

@@ -13,8 +13,7 @@ import pytest
 from gate.core.model import ListKind
 from gate.errors import StoreUnavailable
 from gate.http import room
-from gate.http.v1.bulk import Numbered, runs
-from gate.http.v1.operations import Operation, operation_of, task_of
+from gate.http.v1.bulk import Numbered, Operation, operation_of, runs, task_of
 from gate.store.operations import BY_NAME, OPERATIONS
 from harness.seeds import seed
 from tests.http.test_client_blacklist import client

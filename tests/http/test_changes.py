@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gate.core.presence import Cursor, Event
-from gate.http.v1.changes import collapsed
+from gate.http.v1.feed import collapsed
 from gate.store import presence_keys as keys
 from harness.waiting import wait_until_async
 from tests.http.world import World

@@ -13,7 +13,7 @@ from gate.http import room
 from gate.http.context import Deps
 from gate.http.options import HttpOptions
 from gate.http.server import serve_http
-from gate.http.v1 import events
+from gate.http.v1 import feed
 from gate.store import presence_keys as keys
 from harness.cable import Cable
 from harness.servers import RedisServer
@@ -98,7 +98,7 @@ async def test_a_gateway_hears_of_kicks_of_its_own_sessions(world: World) -> Non
 
 
 async def test_a_filtered_readers_cursor_moves_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "SKIPPED_EVENTS", 10)
+    monkeypatch.setattr(feed, "SKIPPED_EVENTS", 10)
     gateway = await gateway_of(world)
     async with streaming(world.url, world.app, "?kinds=kick") as stream:
         await gateway.open_many([b"%d" % number for number in range(10)])
@@ -108,7 +108,7 @@ async def test_a_filtered_readers_cursor_moves_on(world: World, monkeypatch: pyt
 
 
 async def test_an_idle_stream_beats(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "BEAT_S", 0.05)
+    monkeypatch.setattr(feed, "BEAT_S", 0.05)
     async with streaming(world.url, world.app) as stream:
         assert [tuple(await stream.frame()) for _ in range(2)] == [("", "", None, "")] * 2
 
@@ -168,7 +168,7 @@ async def test_an_app_has_a_bounded_number_of_streams(world: World, monkeypatch:
         await world.begin_app()
         async with streaming(world.url, world.app):
             world.app = first_app
-    monkeypatch.setattr(events, "BEAT_S", 0.05)
+    monkeypatch.setattr(feed, "BEAT_S", 0.05)
     await wait_until_async(lambda: _admits(world), SOON_S, "room for another stream")
 
 
@@ -180,7 +180,7 @@ async def _admits(world: World) -> bool:
 async def test_a_reader_that_takes_nothing_is_cut_off_and_delays_no_other(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events, "SLOW_S", 0.2)
+    monkeypatch.setattr(feed, "SLOW_S", 0.2)
     monkeypatch.setattr(room, "MAX_STREAMS", 2)
     gateway = await gateway_of(world)
     with socket.socket() as slow:
@@ -210,7 +210,7 @@ async def test_a_drain_ends_streams_in_order(world: World) -> None:
     async with streaming(url, world.app) as stream:
         draining = asyncio.create_task(server.drain(SOON_S))
         frame = await stream.frame()
-        low, high = events.DRAIN_RETRY_MS
+        low, high = feed.DRAIN_RETRY_MS
         assert low <= int(frame.retry) <= high
         with pytest.raises(EOFError):
             await stream.frame()
@@ -238,7 +238,7 @@ async def test_an_outage_of_redis_is_silence_and_no_gap(private_redis: RedisServ
 
 
 async def test_a_removed_apps_stream_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "BEAT_S", 0.05)
+    monkeypatch.setattr(feed, "BEAT_S", 0.05)
     async with streaming(world.url, world.app) as stream:
         written = await world.store.apps.remove(world.app.key, now_ms())
         await world.node.acks.wait(written, 5_000)

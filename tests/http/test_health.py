@@ -12,8 +12,8 @@ from aiohttp import ClientSession
 
 from gate.core.revision import NOWHERE
 from gate.errors import ReplicaMissing
+from gate.http.app import readyz
 from gate.http.context import Deps
-from gate.http.health import readyz
 from gate.http.options import HttpOptions
 from gate.http.server import serve_http
 from gate.readiness import Ready

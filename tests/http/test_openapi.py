@@ -11,12 +11,13 @@ from typing import cast
 import pytest
 from openapi_spec_validator import validate
 
+from gate.http import openapi
 from gate.http.app import make_app
 from gate.http.client import page
 from gate.http.context import Deps
 from gate.http.errors import CODES, SESSIONS_FULL, TOKEN_FAULTS, WORDS
-from gate.http.openapi import openapi_document, viewer
-from gate.http.openapi.faults import CODE_MEANINGS, WORD_MEANINGS
+from gate.http.openapi import VIEWER_FILES, openapi_document
+from gate.http.openapi.components import CODE_MEANINGS, WORD_MEANINGS
 from tests.http.world import World
 
 DOCUMENT = openapi_document()
@@ -33,7 +34,7 @@ def test_what_is_served_is_described_and_what_is_described_is_served() -> None:
         (path, route.method)
         for route in routes
         if route.resource is not None
-        and (path := route.resource.canonical) not in page.FILES | viewer.FILES
+        and (path := route.resource.canonical) not in page.FILES | VIEWER_FILES
         and "{path}" not in path
         if route.method not in ("*", "HEAD", "OPTIONS")
     }
@@ -83,7 +84,7 @@ async def test_the_page_needs_no_other_host_and_no_inline_script(world: World) -
 
 
 def test_the_viewer_is_the_one_that_was_vendored() -> None:
-    folder = Path(viewer.__file__).parent
+    folder = Path(openapi.__file__).parent / "viewer"
     package = json.loads((folder / "package.json").read_bytes())
     assert {name: sha256((folder / name).read_bytes()).hexdigest() for name in package["files"]} == package["files"]
     assert {"LICENSE", "NOTICE"} < package["files"].keys()

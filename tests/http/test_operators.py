@@ -11,11 +11,11 @@ import msgspec
 import pytest
 
 from gate.core.operators import Operator
-from gate.http import operators, throttle
+from gate.http import limits, operators
 from gate.http.errors import CredentialsWrong, TriedTooOften
+from gate.http.limits import Throttle
 from gate.http.operators import OperatorAuth
 from gate.http.shared import OwnTable
-from gate.http.throttle import Throttle
 from gate.store import passwords
 from gate.store.operators import Operators
 from gate.store.passwords import hash_password
@@ -94,12 +94,12 @@ async def test_a_password_is_verified_once_and_then_remembered(
 
 
 async def test_many_at_once_are_verified_once(door: OperatorAuth, accounts: Accounts, verified: list[str]) -> None:
-    await asyncio.gather(*(door.admit(accounts, "ann", PASSWORD, HERE) for _ in range(throttle.ROOM)))
+    await asyncio.gather(*(door.admit(accounts, "ann", PASSWORD, HERE) for _ in range(limits.ROOM)))
     assert len(verified) == 1
 
 
 async def test_too_many_at_once_are_sent_away(door: OperatorAuth, accounts: Accounts) -> None:
-    tries = (door.admit(accounts, "ann", PASSWORD, HERE) for _ in range(throttle.ROOM + 6))  # one of them is served
+    tries = (door.admit(accounts, "ann", PASSWORD, HERE) for _ in range(limits.ROOM + 6))  # one of them is served
     outcomes = await asyncio.gather(*tries, return_exceptions=True)
     assert sum(isinstance(outcome, TriedTooOften) for outcome in outcomes) == 5
     await door.admit(accounts, "ann", PASSWORD, HERE)
@@ -131,14 +131,14 @@ async def test_guessing_is_slowed_down_and_not_even_compared(
     door: OperatorAuth, accounts: Accounts, clock: Clock, verified: list[str]
 ) -> None:
     await door.admit(accounts, "ann", PASSWORD, HERE)
-    for _ in range(throttle.FREE_FAILURES):
+    for _ in range(limits.FREE_FAILURES):
         assert await refused(door, accounts, "ann", "guess") == "CredentialsWrong"
     assert await refused(door, accounts, "ann", PASSWORD) == "TriedTooOften", "a remembered one would answer guesses"
     tried = len(verified)
     assert await refused(door, accounts, "ann", "guess") == "TriedTooOften"
     assert len(verified) == tried
     await door.admit(accounts, "ann", PASSWORD, ELSEWHERE)
-    clock.now_ms += throttle.FIRST_WAIT_MS
+    clock.now_ms += limits.FIRST_WAIT_MS
     await door.admit(accounts, "ann", PASSWORD, HERE)
     assert await refused(door, accounts, "ann", "guess") == "CredentialsWrong", "a success starts again"
 
@@ -146,30 +146,30 @@ async def test_guessing_is_slowed_down_and_not_even_compared(
 @pytest.mark.slow
 async def test_guesses_side_by_side_gain_nothing(door: OperatorAuth, accounts: Accounts, verified: list[str]) -> None:
     outcomes = await asyncio.gather(*(refused(door, accounts, "ann", f"guess {n}") for n in range(20)))
-    assert outcomes.count("CredentialsWrong") == throttle.FREE_FAILURES == len(verified)
+    assert outcomes.count("CredentialsWrong") == limits.FREE_FAILURES == len(verified)
 
 
 def test_waits_double_up_to_a_bound_and_are_forgotten(clock: Clock) -> None:
     slowed, waits = Throttle(clock), []
-    for _ in range(throttle.FREE_FAILURES + 8):
+    for _ in range(limits.FREE_FAILURES + 8):
         slowed.failed("ann", HERE)
         waits.append(slowed.wait_ms("ann", HERE))
     assert waits == [0, 0, 0, 0, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000, 60_000]
     assert slowed.wait_ms("bob", HERE) == 0
-    clock.now_ms += throttle.FORGET_MS
+    clock.now_ms += limits.FORGET_MS
     slowed.failed("ann", HERE)
     assert slowed.wait_ms("ann", HERE) == 0
 
 
 def test_many_names_from_one_network_stand_behind_others(clock: Clock) -> None:
     slowed = Throttle(clock)
-    for number in range(throttle.FREE_FAILURES_AT_ADDRESS):
+    for number in range(limits.FREE_FAILURES_AT_ADDRESS):
         assert not slowed.is_often_wrong("2001:db8::1")
         slowed.failed(f"name {number}", f"2001:db8::{number:x}")
     assert slowed.is_often_wrong("2001:db8::ffff")
     assert slowed.wait_ms("another", "2001:db8::ffff") == 0
     assert not slowed.is_often_wrong("2001:db8:0:1::1")
-    clock.now_ms += throttle.FORGET_MS
+    clock.now_ms += limits.FORGET_MS
     assert not slowed.is_often_wrong("2001:db8::ffff")
 
 
@@ -225,7 +225,7 @@ async def test_headers_that_authenticate_no_operator(world: World, header: str) 
 
 async def test_over_http_a_guesser_learns_when_to_come_back(world: World) -> None:
     header = {"Authorization": "Basic " + base64.b64encode(b"ann:guess").decode()}
-    replies = [await world.send("GET", "/v1/apps", headers=header) for _ in range(throttle.FREE_FAILURES + 1)]
-    assert [reply.status for reply in replies] == [401] * throttle.FREE_FAILURES + [429]
+    replies = [await world.send("GET", "/v1/apps", headers=header) for _ in range(limits.FREE_FAILURES + 1)]
+    assert [reply.status for reply in replies] == [401] * limits.FREE_FAILURES + [429]
     assert replies[-1].body["error"] == "too-many-tries"
     assert 1 <= int(replies[-1].headers["Retry-After"]) <= 60

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gate.errors import InvalidInput
-from gate.http.paging import page_cursor, page_token
+from gate.http.fields import page_cursor, page_token
 
 
 @pytest.mark.parametrize(("token", "cursor"), [("COIB", 226), ("CNgB", 216), ("CBc=", 23)])

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from gate.core.model import AppFacts
-from gate.http.limits import Limiter
+from gate.http.limits import FREE_FAILURES, Limiter, Throttle
 from gate.http.shared import (
     BUCKETS,
     FAILURES,
@@ -26,7 +26,6 @@ from gate.http.shared import (
     Table,
     make_shared_memory,
 )
-from gate.http.throttle import FREE_FAILURES, Throttle
 
 HERE = "192.0.2.1"
 PROCESSES, TRIES = 3, 4_000

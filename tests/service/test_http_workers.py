@@ -15,7 +15,7 @@ from urllib.parse import quote_plus
 
 import pytest
 
-from gate.http.throttle import FREE_FAILURES
+from gate.http.limits import FREE_FAILURES
 from harness.ports import LOOPBACK, free_port
 from harness.service import GateService, Services
 from harness.signing import signature_headers

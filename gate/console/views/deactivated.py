@@ -15,8 +15,8 @@ from gate.console.languages import N_
 from gate.console.pages import page
 from gate.console.request_context import ConsoleContext
 from gate.errors import InvalidInput, Refused, StoreUnavailable
+from gate.http.fields import place_of, place_token
 from gate.http.forms import Form
-from gate.http.paging import place_of, place_token
 from gate.http.user_search import matching_in
 from gate.store.places import Place
 

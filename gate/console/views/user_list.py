@@ -17,7 +17,7 @@ from gate.console.pages import page
 from gate.console.request_context import ConsoleContext
 from gate.core.model import ListKind
 from gate.errors import InvalidInput, Refused, StoreUnavailable
-from gate.http.paging import page_cursor, page_token
+from gate.http.fields import page_cursor, page_token
 from gate.http.user_search import PAGE_MS
 from gate.replica.reader import app_of
 from gate.store.lists import Entry

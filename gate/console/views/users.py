@@ -16,7 +16,7 @@ from gate.console.request_context import ConsoleContext
 from gate.core.ids import MAX_ID_BYTES
 from gate.core.model import UserFacts
 from gate.errors import InvalidInput, StoreUnavailable
-from gate.http.paging import place_of, place_token
+from gate.http.fields import place_of, place_token
 from gate.http.user_search import UserMatches, matching_users
 from gate.replica.reader import app_of
 from gate.store.users import Profile

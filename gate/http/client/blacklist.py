@@ -22,18 +22,19 @@ from gate.http.endpoint import Effective, Endpoint, answered
 from gate.http.fields import (
     AT_MOST_ONE_EXPIRY,
     IdJson,
+    PageToken,
     Seconds,
     UntilMs,
     expiry_mistakes,
     expiry_ms,
     json_id,
+    page_cursor,
     until_json,
     up_to,
 )
 from gate.http.forms import Query
-from gate.http.paging import PageToken, page_cursor
 from gate.http.requests import Body, Schema
-from gate.http.v1.lists import MembersPage, members_page
+from gate.http.v1.gating import MembersPage, members_page
 from gate.replica.reader import app_of
 from gate.store.writer import WriteReceipt
 

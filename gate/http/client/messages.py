@@ -26,7 +26,7 @@ from gate.http.context import Deps
 from gate.http.errors import CredentialsWrong, client_problem
 from gate.http.fields import Seconds, UntilMs, expiry_mistakes, expiry_ms, up_to
 from gate.http.requests import Body, Shape, named_mistake, shape_of
-from gate.http.v1.presence_json import seen_presences
+from gate.http.v1.presence import seen_presences
 from gate.presence.local_gateway import LocalSession
 
 MAX_MESSAGE_BYTES = 128 * 1024

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from gate.http.fields import IdJson
-from gate.http.v1.presence_json import UserPresenceShown
+from gate.http.v1.presence import UserPresenceShown
 
 
 class Notice(Struct, kw_only=True, tag_field="type"):

@@ -14,7 +14,7 @@ from gate.http.client.endpoint import ClientRequest
 from gate.http.context import RequestContext
 from gate.http.endpoint import Endpoint
 from gate.http.forms import Query, fields_of
-from gate.http.v1.presence_json import PresenceAnswer, seen_presences
+from gate.http.v1.presence import PresenceAnswer, seen_presences
 
 MAX_CLIENT_PRESENCE_USERS = 1_000
 """Of one call: more than a list on a screen, and some 20 kB of a query string."""

@@ -23,7 +23,7 @@ from gate.errors import InvalidInput, ReplicaError, Stale, TokenRefused
 from gate.http.client.notices import WatchEnded, presence_changed
 from gate.http.context import Deps
 from gate.http.errors import client_problem
-from gate.http.v1.presence_json import NEVER_SEEN, presence_json
+from gate.http.v1.presence import NEVER_SEEN, presence_json
 from gate.presence.local_gateway import LocalSession
 from gate.presence.watching import Watch, WatchedUser
 from gate.replica.app_reading import AppReading

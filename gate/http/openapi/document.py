@@ -17,22 +17,25 @@ from msgspec import UNSET, Struct, UnsetType
 from gate import __version__
 from gate.core.closing import ENDINGS
 from gate.http import client, rongcloud, v1
+from gate.http.app import healthz, metrics, readyz
 from gate.http.auth import APP_HEADER
 from gate.http.client import websocket
 from gate.http.context import APPLIED, PENDING_REASON, REVISION
 from gate.http.endpoint import Effective, EffectiveIfAny, Endpoint, plain_function
 from gate.http.fields import APP_KEY
 from gate.http.forms import FORM_TYPE, FormBody, Query
-from gate.http.health import healthz, metrics, readyz
-from gate.http.openapi.components import RAW_ID, Field, fields_of, schemas_of
-from gate.http.openapi.faults import (
+from gate.http.openapi.components import (
+    RAW_ID,
     Family,
     Fault,
+    Field,
     Problem,
     RongCloudProblem,
     TokenProblem,
     fault_schema,
     faults_of,
+    fields_of,
+    schemas_of,
 )
 from gate.http.responses import JSON_TYPE, REQUEST_ID
 from gate.http.routing import UNSUPPORTED

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from gate.http.context import AppRequest
 from gate.http.endpoint import Endpoint
-from gate.http.rongcloud import lists, penalties, users
+from gate.http.rongcloud import gating, users
 
 ENDPOINTS: dict[str, Endpoint[AppRequest]] = {
     **users.ENDPOINTS,
-    **penalties.ENDPOINTS,
-    **lists.ENDPOINTS,
+    **gating.ENDPOINTS,
 }
 
 __all__ = ["ENDPOINTS"]

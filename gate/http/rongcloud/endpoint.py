@@ -7,9 +7,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from gate.http.fields import up_to
+from gate.http.fields import CURSOR_TEXT, up_to
 from gate.http.forms import JOINED, FormBody
-from gate.http.paging import CURSOR_TEXT
 
 MAX_IDS = 20
 """Ids that one call may name."""

@@ -9,18 +9,16 @@ from __future__ import annotations
 from gate.core.operators import OperatorRole
 from gate.http.context import AppRequest
 from gate.http.endpoint import Endpoint
-from gate.http.v1 import audit, bulk, changes, check, events, lists, penalties, presence, users
+from gate.http.v1 import audit, bulk, check, feed, gating, presence, users
 
 ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {
     **check.ENDPOINTS,
     **users.ENDPOINTS,
-    **penalties.ENDPOINTS,
-    **lists.ENDPOINTS,
+    **gating.ENDPOINTS,
     **bulk.ENDPOINTS,
     **audit.ENDPOINTS,
     **presence.ENDPOINTS,
-    **changes.ENDPOINTS,
-    **events.ENDPOINTS,
+    **feed.ENDPOINTS,
 }
 """By path and method."""
 

@@ -16,9 +16,8 @@ from gate.core.model import FOREVER_MS
 from gate.core.scopes import ADMIN
 from gate.http.context import AppRequest
 from gate.http.endpoint import Endpoint
-from gate.http.fields import IdJson, json_id, until_json
+from gate.http.fields import CURSOR_TEXT, IdJson, json_id, until_json
 from gate.http.forms import Query
-from gate.http.paging import CURSOR_TEXT
 from gate.store.audit import MAX_AUDIT_PAGE, NOTED, AuditEntry, DeploymentEntry, DeploymentKind, Noted
 from gate.store.writer import OriginKind
 

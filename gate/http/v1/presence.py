@@ -9,33 +9,34 @@ disconnect it.
     GET  /v1/users/{user}/sessions     a User's live Sessions
     POST /v1/users/{user}/kick         closes them, wherever they are held
 
-Answered from Redis: with Redis away each is a 503. `changes.py` and `events.py` report what changes.
+    {"user": id, "online": true, "platforms": [{"platform": "iOS", "since_ms": …, "sessions": 1}], "last_seen_ms": null,
+     "last_active_ms": …}
+
+Where the App has `hide_presence` on, a User whose lists refuse the viewer is shown as one that was never online. The viewer is
+an end user with its Token (`/client/v1` calls `seen_presences` too), or the User that an App names as the one on whose behalf
+it asks.
+
+Answered from Redis: with Redis away each is a 503. `feed.py` reports what changes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
 import msgspec
 from msgspec import Meta, Struct
 
-from gate.core.presence import SAMPLE_EVERY_MS
+from gate.core.decide import lists_refuse
+from gate.core.presence import SAMPLE_EVERY_MS, Session, UserPresence
 from gate.core.scopes import PRESENCE, USERS
-from gate.http.context import AppRequest
+from gate.http.context import AppContext, AppRequest
 from gate.http.endpoint import Endpoint
-from gate.http.fields import Actor, IdJson, PlatformName, Reason, json_id, up_to
+from gate.http.fields import Actor, IdJson, PageToken, PlatformName, Reason, json_id, page_cursor, page_token, up_to
 from gate.http.forms import Query
-from gate.http.paging import PageToken, page_cursor, page_token
 from gate.http.requests import Body
-from gate.http.v1.presence_json import (
-    PlatformOnline,
-    PresenceAnswer,
-    UserPresenceShown,
-    platforms_json,
-    presence_json,
-    seen_presences,
-)
 from gate.presence.kick_command import kick_user
+from gate.replica.reader import app_of
 from gate.store.writer import Attribution
 
 MAX_PRESENCE_USERS = 10_000
@@ -44,6 +45,9 @@ MAX_MINUTES = 60
 """What is kept for sure; a little more is."""
 MAX_ONLINE_A_PAGE = 1_000
 DEFAULT_PAGE = 100
+USERS_AT_ONCE = 1_000
+"""Some 10 ms of this process, where all of them are online: then others have their turn."""
+NEVER_SEEN = UserPresence((), 0, 0)
 
 
 class Asking(Body, frozen=True, rename={"viewer": "as"}):
@@ -84,6 +88,30 @@ class OnlineQuery(Query, frozen=True):
 
     size: Annotated[int, Meta(ge=1, le=MAX_ONLINE_A_PAGE)] = DEFAULT_PAGE
     token: PageToken | None = msgspec.field(default=None, name="pageToken")
+
+
+class PlatformOnline(Struct, kw_only=True):
+    """Since when (Unix ms) the User is online there, and with how many Sessions."""
+
+    platform: str
+    since_ms: int
+    sessions: int
+
+
+class UserPresenceShown(Struct, kw_only=True):
+    """Moments are Unix ms. `last_seen_ms` is null while online; both are null for never."""
+
+    user: IdJson
+    online: bool
+    platforms: list[PlatformOnline]
+    last_seen_ms: int | None
+    last_active_ms: int | None
+
+
+class PresenceAnswer(Struct, kw_only=True):
+    """In the order of the Users."""
+
+    presence: list[UserPresenceShown]
 
 
 class PresenceCounts(Struct, kw_only=True):
@@ -171,6 +199,51 @@ async def presences(call: AppRequest, body: Asking) -> PresenceAnswer:
     """→ presence, in the order of the Users; repeated ones once. With `as`, where the App has `hide_presence` on, Users whose
     lists refuse that User are shown as offline and never seen."""
     return await seen_presences(call, body.users, body.viewer)
+
+
+async def seen_presences(call: AppContext, users: Sequence[bytes], viewer: bytes | None) -> PresenceAnswer:
+    """What this viewer may see of each User, in order; None sees all. Raises `StoreUnavailable` and `Stale`."""
+    hides = viewer is not None and call.facts.hide_presence
+    if hides:
+        call.deps.refuse_stale_ms(call.deps.replica.stale_ms(), call.facts)
+    shown: list[UserPresenceShown] = []
+    for at in range(0, len(users), USERS_AT_ONCE):
+        some = users[at : at + USERS_AT_ONCE]
+        presences = await call.deps.presence.presences(call.app_key, some)
+        hidden = _hidden_from(viewer, some, call) if hides and viewer is not None else frozenset()
+        shown += [
+            presence_json(user, NEVER_SEEN if user in hidden else presence)
+            for user, presence in zip(some, presences, strict=True)
+        ]
+    return PresenceAnswer(presence=shown)
+
+
+def presence_json(user: bytes, presence: UserPresence) -> UserPresenceShown:
+    """One User's Presence. Moments are Unix ms, null for never; one that is online is seen now, so `last_seen_ms` is null."""
+    return UserPresenceShown(
+        user=json_id(user),
+        online=presence.online,
+        platforms=platforms_json(presence.sessions),
+        last_seen_ms=None if presence.online else presence.last_seen_ms or None,
+        last_active_ms=presence.last_active_ms or None,
+    )
+
+
+def platforms_json(sessions: Sequence[Session]) -> list[PlatformOnline]:
+    """Each platform once, the one that came first first."""
+    by_platform: dict[str, list[int]] = {}
+    for one in sessions:
+        by_platform.setdefault(one.platform, []).append(one.since_ms)
+    return [
+        PlatformOnline(platform=platform, since_ms=min(since), sessions=len(since))
+        for platform, since in by_platform.items()
+    ]
+
+
+def _hidden_from(viewer: bytes, users: Sequence[bytes], call: AppContext) -> frozenset[bytes]:
+    with call.deps.replica as snapshot:
+        app = app_of(snapshot, call.app_key)
+        return frozenset(user for user in users if lists_refuse(app, viewer, user, call.now_ms))
 
 
 async def counts(call: AppRequest) -> PresenceCounts:

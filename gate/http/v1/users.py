@@ -26,19 +26,20 @@ from gate.http.fields import (
     MAX_REVOKED_AHEAD_MS,
     Actor,
     IdJson,
+    PlaceToken,
     Portrait,
     ProfileName,
     Reason,
     RegistrableId,
     json_id,
+    place_of,
+    place_token,
     until_json,
 )
 from gate.http.forms import Query
-from gate.http.paging import PlaceToken, place_of, place_token
 from gate.http.requests import Body
 from gate.http.v1.audit import AuditLine, AuditPage, audit_line
-from gate.http.v1.lists import MembersPage, members_page
-from gate.http.v1.penalties import Penalty, Users
+from gate.http.v1.gating import MembersPage, Penalty, Users, members_page
 from gate.store.lists import Entry
 from gate.store.penalties import Penalties
 from gate.store.users import Profile

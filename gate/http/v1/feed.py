@@ -1,4 +1,16 @@
-"""`/v1/events`: an App's feed as server-sent events, in order, from a cursor on, without end.
+"""An App's feed: what is new since a cursor, for callers that come back now and then, and events as they happen.
+
+`GET /v1/presence/changes?since=&limit=`: what is new since a cursor, one line a User.
+
+    {"changes": [{"user": "alice", "online": true, "at_ms": …, "platforms": [{"platform": "iOS", "online": true, "at_ms": …}]}],
+     "cursor": …, "more": false}
+
+A reader first takes the head (no `since`), then reads the state (`/v1/presence/online`), and then asks for changes again and
+again, with the cursor of the answer before. Every change that follows on from a cursor is reported once: what came in between
+is collapsed into the newest. If entries of the feed are no longer kept since a cursor, or Redis lost some, the answer is 410
+`cursor-gone`, and the reader begins again.
+
+`/v1/events`: an App's feed as server-sent events, in order, from a cursor on, without end.
 
     id: 6543…-17-62…
     event: online
@@ -16,16 +28,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import suppress
-from typing import Annotated, Any, ClassVar, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import msgspec
 from aiohttp import web
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from gate.clock import monotonic_ms
-from gate.core.presence import KINDS, Cursor, Event, Kind, parse_gateway
+from gate.core.presence import KINDS, Cursor, Event, EventFilter, Kind, parse_cursor, parse_gateway
 from gate.core.scopes import PRESENCE
 from gate.errors import AppUnknown, FeedReset, InvalidInput, ReplicaError, ScopeMissing, StoreUnavailable
 from gate.http.auth import admitted_caller
@@ -33,10 +45,96 @@ from gate.http.bodies import release_body
 from gate.http.context import AppRequest, RequestContext
 from gate.http.endpoint import Endpoint
 from gate.http.errors import CredentialsWrong
-from gate.http.fields import FeedCursor, GatewayName, json_id, up_to
+from gate.http.fields import FeedCursor, GatewayName, IdJson, json_id, up_to
 from gate.http.forms import Query, fields_of
 from gate.http.requests import Body
-from gate.http.v1.changes import cursor_named
+
+MAX_ENTRIES = 10_000
+"""Of the feed in one answer: some 1.5 MB to read, some 40 ms to collapse."""
+DEFAULT_ENTRIES = 1_000
+READ_AGAIN = (
+    "take a new cursor (leave `since` out), read the state with GET /v1/presence/online, and go on from that cursor"
+)
+
+
+class ChangesQuery(Query, frozen=True):
+    """Since when, and how many."""
+
+    limit: Annotated[int, Meta(ge=1, le=MAX_ENTRIES)] = DEFAULT_ENTRIES
+    since: FeedCursor | None = None
+
+
+class PlatformChange(Struct, kw_only=True):
+    """The newest state of a platform that came or went."""
+
+    platform: str
+    online: bool
+    at_ms: int
+
+
+class PresenceChange(Struct, kw_only=True):
+    """A User's newest state, and that of the platforms that came or went."""
+
+    user: IdJson
+    online: bool
+    at_ms: int
+    platforms: list[PlatformChange]
+
+
+class PresenceChanges(Struct, kw_only=True):
+    """What is new. Ask again with `cursor`: at once where there is `more`."""
+
+    changes: list[PresenceChange]
+    cursor: str
+    more: bool
+
+
+async def changes(call: AppRequest, query: ChangesQuery) -> PresenceChanges:
+    """→ changes, cursor, more. Without `since`: the newest cursor and no changes. `limit` bounds how many entries of the feed
+    are looked at; where there are `more`, ask again at once."""
+    feeds = call.deps.feeds
+    if query.since is None:
+        return PresenceChanges(changes=[], cursor=str(await feeds.head(call.app_key)), more=False)
+    after = cursor_named(query.since, "since")
+    try:
+        events = await feeds.read(call.app_key, after, query.limit)
+    except FeedReset as reset:
+        raise FeedReset(f"{reset}: {READ_AGAIN}") from None
+    cursor = events[-1].cursor if events else after
+    return PresenceChanges(changes=collapsed(events), cursor=str(cursor), more=len(events) == query.limit)
+
+
+def cursor_named(text: str, parameter: str) -> Cursor:
+    """The cursor that a caller gives back; `InvalidInput` by this name."""
+    try:
+        return parse_cursor(text)
+    except InvalidInput as fault:
+        raise InvalidInput(parameter, fault.problem) from None
+
+
+def collapsed(events: Iterable[Event]) -> list[PresenceChange]:
+    """Each User's newest state, and of each platform that came or went; whose newest change is the oldest stands first."""
+    users: dict[bytes, dict[str, Event]] = {}
+    for event in events:
+        if event.kind == "kick":  # what it led to is an event of its own
+            continue
+        platforms = users.pop(event.user, {})
+        platforms.pop(event.platform, None)
+        users[event.user] = {**platforms, event.platform: event}
+    return [_change(user, list(platforms.values())) for user, platforms in users.items()]
+
+
+def _change(user: bytes, newest: list[Event]) -> PresenceChange:
+    platforms = [
+        PlatformChange(platform=one.platform, online=one.kind in ("online", "platform-online"), at_ms=one.since_ms)
+        for one in newest
+    ]
+    is_online = newest[-1].kind != "offline"
+    return PresenceChange(user=json_id(user), online=is_online, at_ms=newest[-1].since_ms, platforms=platforms)
+
+
+# Events as they happen
+
 
 MAX_FOLLOWED_IN_QUERY = 1_000
 MAX_FOLLOWED_USERS = 10_000
@@ -103,22 +201,6 @@ class Watching(Body, frozen=True):
     since: FeedCursor | None = None
 
 
-class Wanted(NamedTuple):
-    """What a reader asked for. Without Users: of all; without a Gateway: of every one's Sessions."""
-
-    kinds: frozenset[str]
-    users: frozenset[bytes]
-    gateway: bytes | None
-
-    def has(self, event: Event) -> bool:
-        """Whether to tell of it."""
-        return (
-            event.kind in self.kinds
-            and (not self.users or event.user in self.users)
-            and (self.gateway is None or event.gateway == self.gateway)
-        )
-
-
 async def watch(call: AppRequest, query: WatchQuery) -> web.StreamResponse:
     """`?kinds=a,b&users=a&users=b&gateway=&since=`. Without a cursor it begins with what comes next. With `gateway`: the kicks
     of Sessions that this Gateway holds, or the kinds that are named."""
@@ -132,7 +214,7 @@ async def watch_many(call: AppRequest, body: Watching) -> web.StreamResponse:
     return await _streamed(call, _wanted(body.kinds, body.users or [], body.gateway), body.since)
 
 
-def _wanted(kinds: Sequence[str] | None, users: Sequence[bytes], gateway: str | None) -> Wanted:
+def _wanted(kinds: Sequence[str] | None, users: Sequence[bytes], gateway: str | None) -> EventFilter:
     if kinds is None:
         kinds = KINDS if gateway is None else ("kick",)
     elif not kinds:  # as for Users: an empty list does not mean all
@@ -141,10 +223,10 @@ def _wanted(kinds: Sequence[str] | None, users: Sequence[bytes], gateway: str | 
         if kind not in KINDS:
             raise InvalidInput("kinds", f"must be of {', '.join(KINDS)}, got {kind[:40]!r}")
     named = None if gateway is None else parse_gateway(gateway.encode())
-    return Wanted(frozenset(kinds), frozenset(users), named)
+    return EventFilter(frozenset(kinds), frozenset(users), named)
 
 
-async def _streamed(call: AppRequest, wanted: Wanted, since: str | None) -> web.StreamResponse:
+async def _streamed(call: AppRequest, wanted: EventFilter, since: str | None) -> web.StreamResponse:
     """The whole stream. What is wrong with the request is raised before the first byte, and nothing after it."""
     since = call.request.headers.get("Last-Event-ID") or since
     response = web.StreamResponse(headers=_HEADERS)
@@ -163,7 +245,7 @@ class _Cut(Exception):
 class _Stream:
     """One reader's stream, after the head of the response was sent."""
 
-    def __init__(self, call: AppRequest, wanted: Wanted, response: web.StreamResponse) -> None:
+    def __init__(self, call: AppRequest, wanted: EventFilter, response: web.StreamResponse) -> None:
         self._call = call
         self._wanted = wanted
         self._response = response
@@ -287,6 +369,9 @@ def event_json(event: Event) -> dict[str, object]:
 
 
 ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {
+    ("/v1/presence/changes", "GET"): Endpoint(
+        "Which Users came and went since a cursor", changes, scopes=PRESENCE, faults=("cursor-gone",)
+    ),
     ("/v1/events", "GET"): Endpoint(
         "What happens, as it happens", watch, scopes=PRESENCE, faults=("too-many-streams",), content_type=CONTENT_TYPE
     ),
