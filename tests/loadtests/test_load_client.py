@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.servers import RedisServer
-from loadtests import compare
+from loadtests.bench import comparison
 from loadtests.bench.bed import Bed
 from loadtests.bench.client import Peer, encode
 from loadtests.bench.load import SOURCE, Load, NoCompiler, Target, WrongReply, build, run, write_script
@@ -167,7 +167,7 @@ def test_a_wrong_reply_is_not_met_and_without_a_compiler_a_row_is_left_out(
         raise raised
 
     monkeypatch.setitem(ROWS, "roundtrip", fails)
-    (row,) = compare.rows_of("roundtrip", None)  # type: ignore[arg-type]
+    (row,) = comparison.rows_of("roundtrip", None)  # type: ignore[arg-type]
     assert (row.met, row.measured) == (met, str(raised))
 
 

@@ -27,7 +27,7 @@ from loadtests.bench.apart import CLIENTS_NICE, END, Apart
 from loadtests.bench.bed import Bed
 from loadtests.bench.client import RECEIVE_BYTES, ask, connect, encode, percentile_us
 from loadtests.bench.gateways import Client, clients
-from loadtests.bench.paced import PacedChecks, slowest_ms
+from loadtests.bench.paced import FEW_BELOW_S, PacedChecks, slowest_ms
 from loadtests.bench.table import Row
 
 CHECKS_A_SECOND = 500
@@ -176,9 +176,7 @@ def _presence() -> dict[str, Kind]:
 
 FEW = ("blank lines", "half a command", "wrong AUTH", "CHECK of ever new Users", "MIN unreachable", "EVENTS",
        "MCHECK of 10,000", "CONNECT with bad Tokens")  # fmt: skip
-"""One of each sort: of strangers, of clients, held and large commands, of Gateways."""
-FEW_BELOW_S = 0.1
-"""Rounds that short measure nothing: they are run for the benchmark's own sake, and a few kinds are enough for that."""
+"""One of each sort: of strangers, of clients, held and large commands, of Gateways. Enough for rounds below `FEW_BELOW_S`."""
 
 
 def measure(bed: Bed) -> list[Row]:

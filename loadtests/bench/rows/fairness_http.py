@@ -27,8 +27,8 @@ from loadtests.bench.apart import CLIENTS_NICE, END, Apart
 from loadtests.bench.bed import Bed
 from loadtests.bench.client import RECEIVE_BYTES, connect, percentile_us
 from loadtests.bench.http import read_answer
-from loadtests.bench.paced import PacedChecks, slowest_ms
-from loadtests.bench.rows.fairness import CHECKS_A_SECOND, FEW_BELOW_S, MOST_P99_MS, answered, until_checked
+from loadtests.bench.paced import FEW_BELOW_S, PacedChecks, slowest_ms
+from loadtests.bench.rows.fairness import CHECKS_A_SECOND, MOST_P99_MS, answered, until_checked
 from loadtests.bench.table import Row
 
 PROBES_A_SECOND = 50

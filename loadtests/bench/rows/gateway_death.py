@@ -11,7 +11,7 @@ from harness.service import GateService
 from harness.waiting import wait_until
 from loadtests.bench.bed import Bed
 from loadtests.bench.gateways import LOADED_AT_ONCE, Client, Gateways
-from loadtests.bench.paced import CHECKS_A_SECOND, PacedChecks, p99_ms, slowest_ms
+from loadtests.bench.paced import PacedChecks, p99_ms, pace, slowest_ms
 from loadtests.bench.rows.presence import everyone_of, settled
 from loadtests.bench.table import Row
 
@@ -29,7 +29,7 @@ def measure(bed: Bed) -> list[Row]:
     node, client = bed.presence, bed.presence_store.client
     everyone, sessions = everyone_of(bed), presence_keys.sessions(node.credentials.app_key)
     settled(bed.presence_store)
-    with PacedChecks(node) as checks:
+    with PacedChecks(node, pace(bed.options.seconds)) as checks:
         _come_and_die(Gateways(node), everyone)
         rest_s, busy_before, announced = time.monotonic(), os.getloadavg()[0], _newest(node)
         wait_until(lambda: time.monotonic() >= rest_s + REST_S, WITHIN_S, "a look at checks at rest")
@@ -46,7 +46,7 @@ def measure(bed: Bed) -> list[Row]:
         Row(
             "gateway-death",
             f"a Gateway with {len(everyone):,} Sessions dies: its sweep once the lease of {LEASE_TTL_MS // 1_000} s has ended, "
-            f"checks at {CHECKS_A_SECOND:,}/s until all departures are delivered",
+            f"checks at {checks.per_s:,}/s until all departures are delivered",
             f"<= {MOST_SWEEP_S:.0f} s, no check > {MOST_CHECK_MS} ms, each delivered once",
             f"{swept_s:.1f} s; {slowest:.1f} ms (at rest {slowest_ms(at_rest):.1f}); {announced:,} delivered",
             swept_s <= MOST_SWEEP_S and slowest <= MOST_CHECK_MS and announced == len(everyone),

@@ -18,7 +18,7 @@ from loadtests.bench.client import ask
 from loadtests.bench.crowd import Crowd, Look
 from loadtests.bench.gateways import Gateways, clients
 from loadtests.bench.hook_receiver import Change, HookReceiver
-from loadtests.bench.paced import CHECKS_A_SECOND, PacedChecks, p99_ms, slowest_ms
+from loadtests.bench.paced import PacedChecks, p99_ms, pace, slowest_ms
 from loadtests.bench.rows.websockets import crowd_of, set_app, wait_until_gone, websockets
 from loadtests.bench.table import Row
 
@@ -57,7 +57,11 @@ _STORMS = (
 def measure(bed: Bed) -> list[Row]:
     """One row for each way to break."""
     node, many = bed.websockets, websockets(bed)
-    with HookReceiver() as receiver, PacedChecks(node) as checks, crowd_of(bed, many) as crowd:
+    with (
+        HookReceiver() as receiver,
+        PacedChecks(node, pace(bed.options.seconds)) as checks,
+        crowd_of(bed, many) as crowd,
+    ):
         set_app(bed, "--presence-webhook-url", receiver.url)
         _watched(node, receiver)
         crowd.come()
@@ -88,7 +92,7 @@ def _row(node: GateService, storm: _Storm, crowd: Crowd, checks: PacedChecks, re
     late = sum(1 for one in took_ns if one > MOST_CHECK_MS * 1e6)
     return Row(
         "websocket-storm",
-        f"{crowd.many:,} WebSockets: {storm.what}; checks at {CHECKS_A_SECOND:,}/s meanwhile, clients on the same cores",
+        f"{crowd.many:,} WebSockets: {storm.what}; checks at {checks.per_s:,}/s meanwhile, clients on the same cores",
         f"back <= {MOST_BACK_S} s, no check > {MOST_CHECK_MS} ms, no webhook lost",
         f"{back_s:.1f} s; {slowest:.1f} ms (at rest {at_rest_ms:.1f}); {len(lost)} lost of {len(changes):,}",
         back_s <= MOST_BACK_S and slowest <= MOST_CHECK_MS and not lost,

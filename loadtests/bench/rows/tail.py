@@ -18,6 +18,7 @@ from loadtests.bench.bed import Bed
 from loadtests.bench.client import encode
 from loadtests.bench.load import Load, Script, build, run
 from loadtests.bench.meanwhile import Meanwhile, presence_changes, without_a_pause, writes
+from loadtests.bench.paced import FEW_BELOW_S
 from loadtests.bench.pauses import SOURCE, Pause, forget, page_of, read
 from loadtests.bench.systems.gate import GateSystem
 from loadtests.bench.table import Row
@@ -25,15 +26,13 @@ from loadtests.bench.table import Row
 CONNECTIONS = 50
 PAIRS = 50_000
 SHARES = (0.1, 0.5)
-"""Of the highest rate."""
+"""Of the highest rate. One is enough for rounds below `FEW_BELOW_S`."""
 SECONDS_A_TURN = 3
 """So many times those of a round elsewhere: a p99.99 needs some ten thousand checks."""
 MOST_ROUNDS = 3
 MOST_P999_MS, MOST_OF_PING = 1.0, 2.0
 MOST_PAUSE_MS = 2.0
 IDLE, WRITES, PRESENCE, FLOOD = "idle", "1,000 writes/s", "5,000 presence changes/s", "a connection without a pause"
-FEW_BELOW_S = 0.1
-"""Rounds that short are run for the benchmark's own sake, and one rate is enough for that."""
 FLOODED = {
     "gate": b"".join(encode("GATE.CHECK", b"a%d" % n, b"b%d" % n) for n in range(500)),
     "ping": encode("PING") * 500,

@@ -24,7 +24,7 @@ from loadtests.bench.client import Peer, percentile_us
 from loadtests.bench.crowd import Closed, Crowd
 from loadtests.bench.gateways import Client, clients
 from loadtests.bench.http import http_connection, read_answer
-from loadtests.bench.paced import CHECKS_A_SECOND, PacedChecks, p99_ms, slowest_ms
+from loadtests.bench.paced import PacedChecks, p99_ms, pace, slowest_ms
 from loadtests.bench.table import Row
 
 WEBSOCKETS_AT_SCALE_1 = 10_000
@@ -50,7 +50,7 @@ def measure_held(bed: Bed) -> list[Row]:
     """Idle windows before and after; in between all are held for longer than a round of pings."""
     node, many = bed.websockets, websockets(bed)
     window_s = min(WINDOW_S, WINDOW_S * bed.options.scale * 10)
-    with PacedChecks(node) as checks, crowd_of(bed, many) as crowd:
+    with PacedChecks(node, pace(bed.options.seconds)) as checks, crowd_of(bed, many) as crowd:
         warm(node, many)
         memory = Memory.of(node)
         before = windows(checks, window_s, IDLE_WINDOWS)
@@ -79,7 +79,7 @@ def measure_held(bed: Bed) -> list[Row]:
         ),
         Row(
             "websockets",
-            f"{many:,} held for {held_s:.0f} s, each pinged {least_pings} x and more: GATE.CHECK at {CHECKS_A_SECOND:,}/s, p99",
+            f"{many:,} held for {held_s:.0f} s, each pinged {least_pings} x and more: GATE.CHECK at {checks.per_s:,}/s, p99",
             f"<= {MOST_TIMES_IDLE} x idle",
             f"{held_ms:.2f} ms, {held_ms / idle_ms:.2f} x ({idle_ms:.2f} ms)",
             held_ms <= MOST_TIMES_IDLE * idle_ms and least_pings > 0 and all_stayed,
