@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from gate.core.model import FOREVER_MS
+from gate.core.revision import partition_of
+from gate.replica.status_page import State
 from gate.replica.verify import verify
 from gate.store.acks import Acknowledger
 from gate.store.store import Store
@@ -15,9 +18,10 @@ from harness.registry import settle
 from harness.waiting import wait_until_async
 from tests.replica import test_on_redis as on_redis
 from tests.replica.conftest import FIRST_APP
-from tests.replica.node import APP, Node
+from tests.replica.node import APP, Node, running
 
 PATIENCE_MS = 10_000
+BRISK_MS = 300
 SETTLED_S = 20.0
 """After a slot has moved, writes say `node` for a lease, 3 to 4 s."""
 
@@ -82,6 +86,29 @@ async def test_slots_that_move_lose_no_change_and_load_no_snapshot(
         await wait_until_async(lambda: is_answered_all(store, acks), SETTLED_S, "the list of nodes to be settled")
     assert redis_node.status_page.generation == before
     assert (await verify(redis_node.directory, store.changelog)).equal
+
+
+async def test_facts_of_the_masters_that_answer_go_on_but_none_is_fresh(
+    cluster: ClusterSetup, store: Store, tmp_path: Path
+) -> None:
+    followed = await Store.connect(cluster.url, deadline_ms=BRISK_MS, connect_ms=BRISK_MS)
+    away = cluster.owner_of(3)
+    partition = next(p for p in range(1, 16) if cluster.owner_of(p) is not away)
+    user = next(u for n in range(2_000) if partition_of(APP, u := b"u%d" % n, 16) == partition)
+    async with running(tmp_path / "replica", followed.changelog, followed.announcer("node-1")) as node:
+        await node.until_ready()
+        generation = node.status_page.generation
+        with away.paused():
+            await node.until(lambda: node.status_page.stale_ms, "the facts to be stale")
+            await store.bans.impose(APP, [user], FOREVER_MS, 1)
+            await node.until_word(user, b"any", "sender-banned")
+            view = node.status_page
+            assert view.state is State.CUT_OFF and view.stale_ms > 0
+            assert "redis-partly-away" in [line.get("reason") for line in node.logged]
+        await node.until_state(State.CURRENT)
+        view = node.status_page
+        assert (view.stale_ms, view.generation) == (0, generation)
+    await followed.aclose()
 
 
 class TestVerify:

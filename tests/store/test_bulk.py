@@ -7,6 +7,7 @@ import pytest
 
 from gate.core.model import FOREVER_MS, ListKind, UserFacts
 from gate.errors import InvalidInput, StoreUnavailable
+from gate.store import bulk as bulk_module
 from gate.store.bulk import FACTS_A_SCRIPT, FullList
 from gate.store.store import Store
 from harness.seeds import seed
@@ -57,6 +58,24 @@ async def test_the_last_word_about_a_thing_holds(store: Store, follower: Followe
         await bulk.flush()
     assert await store.users.facts(APP, [b"ann"]) == [UserFacts(banned_until_ms=9_000, whitelist_size=1)]
     assert await store.lists.page(APP, WHITE, b"ann", NOW, None, 5) == ([(b"bob", 9_000)], None)
+
+
+async def test_switches_of_many_users_keep_their_order(
+    store: Store, follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A User may be switched again after the script with the first switch was emitted."""
+    monkeypatch.setattr(bulk_module, "FACTS_A_SCRIPT", 3)
+    users = [b"u%d" % number for number in range(100)]
+    async with store.bulk(APP, NOW) as bulk:
+        for user in users:
+            await bulk.switch(user, True)
+        for user in users[::2]:
+            await bulk.switch(user, False)
+        await bulk.flush()
+    await follower.read_new()
+    on = {user for (_, user), facts in follower.facts.users.items() if facts.whitelist_on}
+    assert on == set(users[1::2])
+    assert follower.facts == await snapshot_facts(store.changelog)
 
 
 async def test_a_second_run_changes_no_fact(store: Store, follower: Follower) -> None:

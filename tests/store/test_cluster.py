@@ -229,6 +229,28 @@ async def test_a_failover_by_command_loses_nothing(setup: ClusterSetup, store: S
     await writing.check(store)
 
 
+@pytest.mark.parametrize("setup", ["valkey-9"], indirect=True)
+async def test_an_import_ends_if_a_master_is_replaced_meanwhile(setup: ClusterSetup, store: Store) -> None:
+    """It has connections of its own, each to a master of its beginning."""
+    before = store.client.master_of(keys.meta(0)).address
+    async with store.bulk(APP, 1) as bulk:
+        await bulk.ban(user_in(0), FOREVER_MS)
+        await bulk.flush()
+        await asyncio.to_thread(setup.fail_over, setup.owner_of(0))
+
+        async def is_known() -> bool:
+            with contextlib.suppress(StoreUnavailable):
+                return store.client.master_of(keys.meta(0)).address != before
+            return False
+
+        await wait_until_async(is_known, BACK_S, "the new master to be known")
+        await bulk.ban(user_in(0, 1), FOREVER_MS)
+        with pytest.raises(StoreUnavailable, match=r"a slot was moved to \S+ during the import") as refused:
+            await bulk.flush()
+    assert refused.value.outcome == "unknown", "earlier pipelines of it may be in"
+    assert await is_banned(store, user_in(0)) and not await is_banned(store, user_in(0, 1))
+
+
 async def test_a_master_that_is_added_takes_slots_without_a_restart(setup: ClusterSetup, store: Store) -> None:
     follower = await Follower.start(store.changelog)
     async with Writing(store, list(range(16))) as writing:

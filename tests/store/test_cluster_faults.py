@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 
 import pytest
 
 from gate.core.model import FOREVER_MS, AppFacts
 from gate.errors import StoreUnavailable
 from gate.store import keys, scripts
+from gate.store.link import Reply, ReplyError
 from gate.store.scripts import Call
 from gate.store.store import Store
 from gate.store.subscription import Subscription
@@ -116,6 +119,51 @@ async def test_a_write_that_spans_masters_keeps_its_outcome_words(setup: Cluster
         assert refused.value.outcome == "not-written"
     assert await store.client.read(("HGET", keys.meta(other), "mark")) == [b"7"]
     await wait_until_async(lambda: is_back(store, 3), BACK_S, "the master to be back")
+
+
+async def test_only_the_calls_of_a_master_that_is_away_are_refused(setup: ClusterSetup, store: Store) -> None:
+    master = setup.owner_of(3)
+    others = other_than(setup, master)
+    of_it = [partition for partition in range(16) if partition not in others]
+
+    async def mark(*partitions: int) -> list[Reply]:
+        return await store.client.write_each([Call(scripts.MARK, [keys.meta(p)], [9]) for p in partitions])
+
+    await ban(store, *range(16))
+    with master.paused():
+        for expected in ("unknown", "not-written"):  # it was in flight; then the master is known to be away
+            with pytest.raises(StoreUnavailable) as refused:
+                await mark(*of_it[:2])
+            assert refused.value.outcome == expected
+        assert store.client.is_partly_away
+        away, here = await mark(of_it[0], others[0])
+        assert isinstance(away, ReplyError) and str(away).startswith("MASTERDOWN ")
+        assert not isinstance(here, ReplyError)
+        with pytest.raises(StoreUnavailable):
+            await store.changelog.heads()
+    await wait_until_async(lambda: is_back(store, 3), BACK_S, "the master to be back")
+    assert not store.client.is_partly_away
+
+
+async def test_without_any_master_nothing_is_read_or_written(setup: ClusterSetup, store: Store) -> None:
+    heads = await store.changelog.heads()
+    with contextlib.ExitStack() as paused:
+        for master in setup.masters:
+            paused.enter_context(master.paused())
+        for _ in range(2):
+            assert (await refusal_of(store, *range(16)))[1] < AT_ONCE_S
+        assert not store.client.is_partly_away, "all of it is"
+
+        async def is_cut_off() -> bool:
+            try:
+                assert await store.changelog.read(heads, 10) == {}
+            except StoreUnavailable:
+                return True
+            return False
+
+        await wait_until_async(is_cut_off, BACK_S, "the Changelogs of no master to be read")
+    for partition in range(16):
+        await wait_until_async(partial(is_back, store, partition), BACK_S, "the masters to be back")
 
 
 async def test_a_master_that_was_killed_is_noticed_at_once(setup: ClusterSetup, store: Store) -> None:
