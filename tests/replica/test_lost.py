@@ -17,7 +17,7 @@ from gate.store.store import Store
 from harness.cable import Cable
 from harness.servers import RedisServer
 from tests.cli.command import Command
-from tests.replica.ledger import Ledger, app_facts, said
+from tests.replica.ledger import Ledger, app_facts, app_set, said
 from tests.replica.node import APP, Node
 from tests.replica.test_on_redis import until_writable
 
@@ -78,6 +78,43 @@ async def test_an_end_that_became_earlier_is_lost(ledgers: tuple[Ledger, Ledger]
         {"kind": "ban", "user": "eve", "permanent": True},
         {"kind": "blacklist", "owner": "bob", "members": ["m"]},
     ]
+
+
+async def test_entries_that_ended_or_last_longer_now_are_not_lost(
+    ledgers: tuple[Ledger, Ledger], tmp_path: Path
+) -> None:
+    ledgers[0].commit(said("blocked", b"bob", b"ended", until_ms=5), said("blocked", b"bob", b"m", until_ms=LATER_MS))
+    ledgers[1].commit(said("blocked", b"bob", b"m"))
+    loss, lines = await listed(ledgers, tmp_path)
+    assert (loss.lost, lines) == (0, [])
+
+
+async def test_registrations_and_switches_come_back_but_no_deactivated_user(
+    ledgers: tuple[Ledger, Ledger], tmp_path: Path
+) -> None:
+    """An import must not register a deactivated User again: an operator decides."""
+    for ledger in ledgers:
+        ledger.commit(said("user-registered", b"kept", value=b"1"), said("whitelist-switched", b"kept", value=b"1"))
+    ledgers[0].commit(
+        said("user-registered", b"eve", value=b"1"),
+        said("whitelist-switched", b"eve", value=b"1"),
+        said("user-registered", b"left", value=b"1"),
+        said("user-deactivated", b"left"),
+    )
+    ledgers[1].commit(said("whitelist-switched", b"new", value=b"1"), app_set(app_facts("later")))
+    loss, lines = await listed(ledgers, tmp_path)
+    assert lines == [{"kind": "user", "user": "eve"}, {"kind": "whitelist-switch", "user": "eve", "on": True}]
+    assert loss.by_hand == ["App app: the deactivation of left"]
+    assert loss.kinds == {"user": 1, "whitelist-switch": 1}
+
+
+async def test_what_is_named_is_bounded_and_all_of_it_counted(
+    ledgers: tuple[Ledger, Ledger], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lost, "MAX_BY_HAND", 2)
+    ledgers[0].commit(*[said("user-deactivated", b"u%d" % number) for number in range(5)])
+    loss, _ = await listed(ledgers, tmp_path)
+    assert (len(loss.by_hand), loss.by_hand_count) == (2, 5)
 
 
 async def test_nothing_lost_leaves_no_file(ledgers: tuple[Ledger, Ledger], tmp_path: Path) -> None:
