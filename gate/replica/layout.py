@@ -288,13 +288,15 @@ def pack_journal(touched: Iterable[bytes]) -> bytes:
 
 
 def unpack_journal(value: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield (App number, id) of the Users that `pack_journal` joined."""
+    """Yield (App number, id) of the Users that `pack_journal` joined. Raises `ValueError`, `IndexError` if it is cut short."""
     at, end = 0, len(value)
     while at < end:
         # Three bytes of App number, one of length, then the id.
         stop = at + 4 + value[at + 3]
         yield int.from_bytes(value[at : at + 3], "big"), value[at + 4 : stop]
         at = stop
+    if at > end:
+        raise ValueError("the last id is cut short")
 
 
 def pack_until(until_ms: int) -> bytes:
