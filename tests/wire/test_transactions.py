@@ -158,6 +158,18 @@ def test_a_secret_that_is_dropped_before_exec_refuses_each_check(ledger: Ledger,
     assert str(refusal).startswith("NOAUTH ") and pong == b"PONG"
 
 
+def test_exec_without_readable_facts_refuses_each_check_alone(peer: Peer, worker: Worker) -> None:
+    peer("MULTI")
+    for words in (("GATE.CHECK", "alice", "bob"), ("PING",), ("GATE.EXPLAIN", "alice", "bob")):
+        assert peer(*words) == b"QUEUED"
+    worker.reading.close()
+    check, pong, explained = peer("EXEC")
+    assert [type(one) for one in (check, explained)] == [hiredis.ReplyError] * 2
+    assert pong == b"PONG"
+    assert peer("PING") == b"PONG", "the transaction is over"
+    assert worker.queued_bytes == 0
+
+
 # Bounds
 
 
@@ -274,6 +286,18 @@ def test_a_short_exec_is_answered_from_one_commit(ledger: Ledger, peer: Peer, mo
 
 def is_under_way(line: Line) -> bool:
     return line.worker.long_reads.is_under_way
+
+
+async def test_a_long_exec_of_an_app_that_was_removed_is_refused(ledger: Ledger, slow_line: Line) -> None:
+    line = slow_line
+    line.send(MULTI, *QUESTIONS)
+    ledger.commit(said("app-removed"))
+    line.transport.written, line.transport.incoming = b"", EXEC
+    wanted = b"-NOAUTH "
+    answer = await line.answered(len(wanted))
+    assert answer.startswith(wanted) and b"Send AUTH app-key app-secret of another" in answer
+    await _settled()
+    assert line.worker.queued_bytes == 0
 
 
 async def test_a_long_exec_whose_peer_is_gone_ends(slow_line: Line) -> None:
