@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY
 
 from gate.clock import wall_ms
 from gate.core.model import AppFacts
+from gate.core.presence import MAX_SESSIONS_A_USER
 from gate.store import presence as presence_module
 from gate.store.presence import LogPosition
 from gate.wire.line import MAX_AWAITED
@@ -229,6 +230,15 @@ class TestBounds:
     async def test_too_many_users_at_once(self, peer: GatewayPeer, count: int) -> None:
         assert "at most 10000" in await peer.refused("GATE.ONLINE", *["u"] * count)
 
+    async def test_one_session_too_many_of_a_user(self, peer: GatewayPeer) -> None:
+        for _ in range(MAX_SESSIONS_A_USER):
+            peer.send(*connecting("ann"))
+        sessions = [await peer.next() for _ in range(MAX_SESSIONS_A_USER)]
+        refused = await peer.refused(*connecting("ann"))
+        assert f"this User has {MAX_SESSIONS_A_USER} Sessions, the most there may be" in refused
+        assert await peer.ask("GATE.DISCONNECT", sessions[0]) == 1
+        assert isinstance(await peer.ask(*connecting("ann")), bytes)
+
     async def test_too_many_sessions_at_once(self, peer: GatewayPeer) -> None:
         session = await peer.ask(*connecting("ann"))
         assert await peer.ask("GATE.TOUCH", *[session] * 1_000) == 1_000
@@ -245,6 +255,7 @@ BAD = [
     (("GATE.CONNECT", "x", "iOS"), "ERR wrong number of arguments"),
     (("GATE.CONNECT", "x", "iOS", "edge-2"), "NOLEASE"),
     (("GATE.LEASE", b"\xff", "1"), "ERR gateway: "),
+    (("GATE.LEASE", "websocket@node-1", "9"), "ERR gateway: names that begin with websocket@ are those of Gate's own"),
     (("GATE.LEASE", "edge", b"\xff"), "ERR epoch: "),
     (("GATE.LEASE", "edge", "1.5"), "ERR epoch: "),
     (("GATE.LEASE", "edge", "٣"), "ERR epoch: "),
