@@ -80,19 +80,21 @@ void gate_tree_get_many(gate_tree *, gate_lookup *, unsigned count);
 
 /* users.c */
 
-/* Words of a Verdict, in the order of `Word` in gate/core/verdict.py. */
-enum {
-    GATE_ALLOWED,
-    GATE_SENDER_UNKNOWN,
-    GATE_SENDER_DEACTIVATED,
-    GATE_SENDER_BANNED,
-    GATE_SENDER_MUTED,
-    GATE_RECIPIENT_UNKNOWN,
-    GATE_RECIPIENT_DEACTIVATED,
-    GATE_NOT_WHITELISTED,
-    GATE_BLACKLISTED,
-    GATE_WORDS
-};
+/* The words of a Verdict, in the order of `Word` in gate/core/verdict.py: name here, word, and its length for the RESP reply. */
+#define GATE_EACH_WORD(W) \
+    W(GATE_ALLOWED, "allowed", 7) \
+    W(GATE_SENDER_UNKNOWN, "sender-unknown", 14) \
+    W(GATE_SENDER_DEACTIVATED, "sender-deactivated", 18) \
+    W(GATE_SENDER_BANNED, "sender-banned", 13) \
+    W(GATE_SENDER_MUTED, "sender-muted", 12) \
+    W(GATE_RECIPIENT_UNKNOWN, "recipient-unknown", 17) \
+    W(GATE_RECIPIENT_DEACTIVATED, "recipient-deactivated", 21) \
+    W(GATE_NOT_WHITELISTED, "not-whitelisted", 15) \
+    W(GATE_BLACKLISTED, "blacklisted", 11)
+
+#define GATE_NAME_OF(name, word, size) name,
+enum { GATE_EACH_WORD(GATE_NAME_OF) GATE_WORDS };
+#undef GATE_NAME_OF
 
 typedef struct gate_slot gate_slot;
 

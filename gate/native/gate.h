@@ -29,13 +29,13 @@ extern "C" {
 
 typedef struct gate gate;
 
-/* Opens the Replica of an App. `layout` is the service's (`gate serve --data`), or the `replica` in it; it is resolved
+/* Opens the Replica of an App. `data_directory` is the service's (`gate serve --data`), or the `replica` in it. It is resolved
  * now, so a later chdir does no harm. NULL if there is no Replica, it can't be read, or no App has the key: then `error` (may be
  * NULL) holds one line that says why, cut to `error_size` bytes with its NUL. The service need not run; see gate_status. */
-gate *gate_open(const char *layout, const char *app_key, char *error, size_t error_size);
+gate *gate_open(const char *data_directory, const char *app_key, char *error, size_t error_size);
 
-/* May `from` message `to`, now? (An App in shadow mode: always yes, see gate_shadow.) 1 yes, 0 no; -1 if that is not known: an id of a wrong length, a removed App, a file that can't
- * be read. Treat -1 as your router treats an outage; gate_error says what it is. */
+/* May `from` message `to`, now? (An App in shadow mode: always yes, see gate_shadow.) 1 yes, 0 no; -1 if that is not known: an id
+ * of a wrong length, a removed App, a file that can't be read. Treat -1 as your router treats an outage; gate_error says what it is. */
 int gate_may_send(gate *, const void *from, size_t from_len, const void *to, size_t to_len);
 
 /* As gate_may_send, and why. `*word` is one of "allowed", "sender-unknown", "sender-deactivated", "sender-banned",

@@ -28,17 +28,8 @@ struct gate {
     reader readers[];
 };
 
-static const char *const WORDS[GATE_WORDS] = {
-    [GATE_ALLOWED] = "allowed",
-    [GATE_SENDER_UNKNOWN] = "sender-unknown",
-    [GATE_SENDER_DEACTIVATED] = "sender-deactivated",
-    [GATE_SENDER_BANNED] = "sender-banned",
-    [GATE_SENDER_MUTED] = "sender-muted",
-    [GATE_RECIPIENT_UNKNOWN] = "recipient-unknown",
-    [GATE_RECIPIENT_DEACTIVATED] = "recipient-deactivated",
-    [GATE_NOT_WHITELISTED] = "not-whitelisted",
-    [GATE_BLACKLISTED] = "blacklisted",
-};
+#define WORD(name, word, size) [name] = word,
+static const char *const WORDS[GATE_WORDS] = {GATE_EACH_WORD(WORD)};
 
 static _Thread_local struct {
     unsigned reader; /* that this thread took last */
@@ -111,7 +102,7 @@ static unsigned most_readers(void) {
     return (unsigned)(processors < MIN_READERS / 2 ? MIN_READERS : processors > MAX_READERS / 2 ? MAX_READERS : 2 * processors);
 }
 
-PUBLIC gate *gate_open(const char *layout, const char *app_key, char *error, size_t error_size) {
+PUBLIC gate *gate_open(const char *data_directory, const char *app_key, char *error, size_t error_size) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     unsigned size = most_readers();
     size_t bytes = (sizeof(gate) + size * sizeof(reader) + 63) / 64 * 64;
@@ -124,7 +115,7 @@ PUBLIC gate *gate_open(const char *layout, const char *app_key, char *error, siz
         memset(g, 0, bytes);
         g->readers_size = size;
         g->forks = atomic_load(&gate_forks);
-        r = gate_replica_of(&g->replica, layout, app_key) == 0 ? take(g) : NULL;
+        r = gate_replica_of(&g->replica, data_directory, app_key) == 0 ? take(g) : NULL;
     }
     int opened = r == NULL ? -1 : gate_begin(&g->replica, r);
     if (r != NULL) {

@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* As in gate/replica: layout.py, reading.py, opening.py and status_page.py. */
+/* As in gate/replica: layout.py, reading.py, envs.py and status_page.py. */
 #define LAYOUT "gate-replica-3"
 #ifndef MAP_BYTES
 #define MAP_BYTES ((size_t)1 << 40)
@@ -488,13 +488,13 @@ int gate_is_ready(const reader *r) { return r->board != NULL && on_board(r, READ
 
 /* Opening */
 
-int gate_replica_of(replica *g, const char *layout, const char *app_key) {
+int gate_replica_of(replica *g, const char *data_directory, const char *app_key) {
     char resolved[PATH_MAX], within[PATH_MAX + 16], boot[64];
     struct stat status;
-    if (layout == NULL || app_key == NULL)
+    if (data_directory == NULL || app_key == NULL)
         return gate_fail("gate_open takes a data directory and an App key");
-    if (realpath(layout, resolved) == NULL)
-        return gate_fail("no Replica in %s: %s", layout, strerror(errno));
+    if (realpath(data_directory, resolved) == NULL)
+        return gate_fail("no Replica in %s: %s", data_directory, strerror(errno));
     if (app_key[0] == 0 || strlen(app_key) > MAX_APP_KEY)
         return gate_fail("no App has the key '%.260s'", app_key);
     snprintf(within, sizeof within, "%s/replica", resolved);

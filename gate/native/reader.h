@@ -49,7 +49,7 @@ int gate_damaged(const reader *);
 void gate_watch_forks(void);
 
 /* 0, or -1. `directory` is the Replica's own. */
-int gate_replica_of(replica *, const char *layout, const char *app_key);
+int gate_replica_of(replica *, const char *data_directory, const char *app_key);
 
 int gate_reader_open(const replica *, reader *); /* 0, or -1 */
 void gate_reader_close(reader *);

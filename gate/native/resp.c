@@ -11,23 +11,15 @@ static const char VERDICT[] = "*3\r\n$12\r\nGATE.VERDICT\r\n";
 static const char MCHECK[] = "\r\n$11\r\nGATE.MCHECK\r\n"; /* after the count */
 
 #define SIZE_OF(literal) (sizeof(literal) - 1)
-#define WORD(literal, length) {literal, SIZE_OF(literal), "$" #length "\r\n" literal "\r\n"}
+#define WORD(name, literal, length) [name] = {SIZE_OF(literal), "$" #length "\r\n" literal "\r\n"},
+#define HAS_LENGTH(name, literal, length) _Static_assert(SIZE_OF(literal) == length, "another length than " literal);
+
+GATE_EACH_WORD(HAS_LENGTH)
 
 static const struct {
-    const char *word;
     size_t word_size;
     const char *reply;
-} WORDS[GATE_WORDS] = {
-    [GATE_ALLOWED] = WORD("allowed", 7),
-    [GATE_SENDER_UNKNOWN] = WORD("sender-unknown", 14),
-    [GATE_SENDER_DEACTIVATED] = WORD("sender-deactivated", 18),
-    [GATE_SENDER_BANNED] = WORD("sender-banned", 13),
-    [GATE_SENDER_MUTED] = WORD("sender-muted", 12),
-    [GATE_RECIPIENT_UNKNOWN] = WORD("recipient-unknown", 17),
-    [GATE_RECIPIENT_DEACTIVATED] = WORD("recipient-deactivated", 21),
-    [GATE_NOT_WHITELISTED] = WORD("not-whitelisted", 15),
-    [GATE_BLACKLISTED] = WORD("blacklisted", 11),
-};
+} WORDS[GATE_WORDS] = {GATE_EACH_WORD(WORD)};
 
 static uint64_t monotonic_us(void) {
     struct timespec now;

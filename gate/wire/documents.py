@@ -5,13 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Document(NamedTuple):
-    """One command."""
-
-    group: str
-    summary: str
-
-
 class Argument(NamedTuple):
     """One argument, in the order in which they are typed."""
 
@@ -23,6 +16,14 @@ class Argument(NamedTuple):
     choices: tuple[Argument, ...] = ()
 
 
+class Document(NamedTuple):
+    """One command."""
+
+    group: str
+    summary: str
+    arguments: tuple[Argument, ...] = ()
+
+
 def _option(token: str, name: str, kind: str = "string") -> Argument:
     return Argument(name, kind, token, optional=True)
 
@@ -32,80 +33,94 @@ _FACTS = (_option("MIN", "revision"), _option("FRESH", "ms", "integer"))
 _WORD = Argument("subcommand", optional=True)
 
 DOCUMENTS: dict[bytes, Document] = {
-    b"GATE.CHECK": Document("gate", "May the first User message the second? 1 may, 0 may not."),
-    b"GATE.MCHECK": Document("gate", "May one User message each of many? An array of 1 and 0."),
-    b"GATE.VERDICT": Document("gate", "The reason word: allowed, or which rule denies."),
-    b"GATE.EXPLAIN": Document("gate", "Every rule with its facts; with SHORT one line a rule."),
-    b"GATE.ONLINE": Document("gate", "Who of these Users is online? An array of 1 and 0."),
-    b"GATE.SESSIONS": Document("gate", "The Sessions of a User."),
-    b"GATE.ROUTE": Document("gate", "The reason word, and where the recipient is connected."),
-    b"GATE.EVENTS": Document("gate", "What happened since a cursor: presence changes and kicks."),
-    b"GATE.LEASE": Document("gate", "Takes or renews the lease of a Gateway; ms until it ends."),
-    b"GATE.CONNECT": Document("gate", "Opens a Session of a User; its id."),
-    b"GATE.DISCONNECT": Document("gate", "Closes a Session; 0 if it was gone."),
-    b"GATE.TOUCH": Document("gate", "The Users of these Sessions were active just now."),
+    b"GATE.CHECK": Document("gate", "May the first User message the second? 1 may, 0 may not.", (_FROM, _TO, *_FACTS)),
+    b"GATE.MCHECK": Document(
+        "gate", "May one User message each of many? An array of 1 and 0.", (_FROM, Argument("to", multiple=True))
+    ),
+    b"GATE.VERDICT": Document("gate", "The reason word: allowed, or which rule denies.", (_FROM, _TO, *_FACTS)),
+    b"GATE.EXPLAIN": Document(
+        "gate",
+        "Every rule with its facts; with SHORT one line a rule.",
+        (_FROM, _TO, Argument("short", "pure-token", "SHORT", optional=True)),
+    ),
+    b"GATE.ONLINE": Document(
+        "gate", "Who of these Users is online? An array of 1 and 0.", (Argument("user", multiple=True),)
+    ),
+    b"GATE.SESSIONS": Document("gate", "The Sessions of a User.", (Argument("user"),)),
+    b"GATE.ROUTE": Document("gate", "The reason word, and where the recipient is connected.", (_FROM, _TO)),
+    b"GATE.EVENTS": Document(
+        "gate",
+        "What happened since a cursor: presence changes and kicks.",
+        (
+            Argument("since", "oneof", choices=(Argument("cursor"), Argument("newest", "pure-token", "$"))),
+            _option("COUNT", "n", "integer"),
+            _option("GATEWAY", "name"),
+            _option("BLOCK", "ms", "integer"),
+        ),
+    ),
+    b"GATE.LEASE": Document(
+        "gate",
+        "Takes or renews the lease of a Gateway; ms until it ends.",
+        (Argument("gateway"), Argument("epoch", "integer")),
+    ),
+    b"GATE.CONNECT": Document(
+        "gate",
+        "Opens a Session of a User; its id.",
+        (Argument("token"), Argument("platform"), Argument("gateway"), Argument("ip", optional=True)),
+    ),
+    b"GATE.DISCONNECT": Document(
+        "gate",
+        "Closes a Session; 0 if it was gone.",
+        (Argument("session"), Argument("logout", "pure-token", "LOGOUT", optional=True)),
+    ),
+    b"GATE.TOUCH": Document(
+        "gate", "The Users of these Sessions were active just now.", (Argument("session", multiple=True),)
+    ),
     b"MULTI": Document("transactions", "Begins a transaction: commands are queued until EXEC."),
     b"EXEC": Document("transactions", "Carries out what was queued; one array of replies."),
     b"DISCARD": Document("transactions", "Forgets what was queued."),
     b"UNWATCH": Document("transactions", "OK: nothing is watched."),
-    b"AUTH": Document("connection", "Binds the connection to an App."),
-    b"HELLO": Document("connection", "Chooses RESP2 or RESP3, and may bind the connection to an App."),
-    b"PING": Document("connection", "PONG, or the message."),
-    b"ECHO": Document("connection", "The message."),
+    b"AUTH": Document("connection", "Binds the connection to an App.", (Argument("app-key"), Argument("app-secret"))),
+    b"HELLO": Document(
+        "connection",
+        "Chooses RESP2 or RESP3, and may bind the connection to an App.",
+        (
+            Argument("protover", "integer", optional=True),
+            Argument("auth", "block", "AUTH", optional=True, choices=(Argument("app-key"), Argument("app-secret"))),
+            _option("SETNAME", "clientname"),
+        ),
+    ),
+    b"PING": Document("connection", "PONG, or the message.", (Argument("message", optional=True),)),
+    b"ECHO": Document("connection", "The message.", (Argument("message"),)),
     b"RESET": Document("connection", "Forgets the App, the transaction and the protocol version."),
     b"QUIT": Document("connection", "Closes the connection."),
-    b"SELECT": Document("connection", "OK for 0: there is one database."),
-    b"CLIENT": Document("connection", "About this connection."),
-    b"COMMAND": Document("server", "The commands of this port."),
-    b"CONFIG": Document("server", "What some clients ask for; settings are options of gate serve."),
-    b"INFO": Document("server", "This worker, in sections."),
+    b"SELECT": Document("connection", "OK for 0: there is one database.", (Argument("index", "integer"),)),
+    b"CLIENT": Document(
+        "connection",
+        "About this connection.",
+        (Argument("subcommand"), Argument("argument", optional=True, multiple=True)),
+    ),
+    b"COMMAND": Document(
+        "server", "The commands of this port.", (_WORD, Argument("name", optional=True, multiple=True))
+    ),
+    b"CONFIG": Document(
+        "server",
+        "What some clients ask for; settings are options of gate serve.",
+        (Argument("pattern", token="GET", multiple=True),),
+    ),
+    b"INFO": Document("server", "This worker, in sections.", (Argument("section", optional=True, multiple=True),)),
     b"ROLE": Document("server", "master: every node answers checks."),
     b"TIME": Document("server", "The clock of this node."),
-    b"MODULE": Document("server", "No modules."),
+    b"MODULE": Document("server", "No modules.", (Argument("list", "pure-token", "LIST"),)),
     b"READONLY": Document("server", "OK: every node answers checks."),
     b"READWRITE": Document("server", "OK: every node takes presence."),
-}
-
-ARGUMENTS: dict[bytes, tuple[Argument, ...]] = {
-    b"GATE.CHECK": (_FROM, _TO, *_FACTS),
-    b"GATE.MCHECK": (_FROM, Argument("to", multiple=True)),
-    b"GATE.VERDICT": (_FROM, _TO, *_FACTS),
-    b"GATE.EXPLAIN": (_FROM, _TO, Argument("short", "pure-token", "SHORT", optional=True)),
-    b"GATE.ONLINE": (Argument("user", multiple=True),),
-    b"GATE.SESSIONS": (Argument("user"),),
-    b"GATE.ROUTE": (_FROM, _TO),
-    b"GATE.EVENTS": (
-        Argument("since", "oneof", choices=(Argument("cursor"), Argument("newest", "pure-token", "$"))),
-        _option("COUNT", "n", "integer"),
-        _option("GATEWAY", "name"),
-        _option("BLOCK", "ms", "integer"),
-    ),
-    b"GATE.LEASE": (Argument("gateway"), Argument("epoch", "integer")),
-    b"GATE.CONNECT": (Argument("token"), Argument("platform"), Argument("gateway"), Argument("ip", optional=True)),
-    b"GATE.DISCONNECT": (Argument("session"), Argument("logout", "pure-token", "LOGOUT", optional=True)),
-    b"GATE.TOUCH": (Argument("session", multiple=True),),
-    b"AUTH": (Argument("app-key"), Argument("app-secret")),
-    b"HELLO": (
-        Argument("protover", "integer", optional=True),
-        Argument("auth", "block", "AUTH", optional=True, choices=(Argument("app-key"), Argument("app-secret"))),
-        _option("SETNAME", "clientname"),
-    ),
-    b"PING": (Argument("message", optional=True),),
-    b"ECHO": (Argument("message"),),
-    b"SELECT": (Argument("index", "integer"),),
-    b"CLIENT": (Argument("subcommand"), Argument("argument", optional=True, multiple=True)),
-    b"COMMAND": (_WORD, Argument("name", optional=True, multiple=True)),
-    b"CONFIG": (Argument("pattern", token="GET", multiple=True),),
-    b"INFO": (Argument("section", optional=True, multiple=True),),
-    b"MODULE": (Argument("list", "pure-token", "LIST"),),
 }
 
 
 def expected(name: bytes) -> str:
     """For the error behind a wrong number of arguments: how the command is typed, as redis-cli shows it."""
-    if name not in DOCUMENTS:
-        return ""
-    return ": expected " + " ".join([name.decode(), *map(_typed, ARGUMENTS.get(name, ()))])
+    document = DOCUMENTS.get(name)
+    return ": expected " + " ".join([name.decode(), *map(_typed, document.arguments)]) if document else ""
 
 
 def _typed(argument: Argument) -> str:

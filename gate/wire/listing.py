@@ -14,7 +14,7 @@ from fnmatch import translate
 
 from gate.wire import replies
 from gate.wire.client import Client, Reply
-from gate.wire.documents import ARGUMENTS, DOCUMENTS, Argument
+from gate.wire.documents import DOCUMENTS, Argument
 from gate.wire.handshake import shown_argument
 from gate.wire.table import Command, InMulti
 
@@ -138,8 +138,8 @@ def _document(name: bytes) -> replies.Value:
     }
     if document.group == "gate":
         described["module"] = "gate"
-    if arguments := ARGUMENTS.get(name):
-        described["arguments"] = [_argument(one) for one in arguments]
+    if document.arguments:
+        described["arguments"] = [_argument(one) for one in document.arguments]
     return described
 
 
