@@ -17,7 +17,7 @@ help:
 	@echo "make bench   peers side by side         (ARGS=--quick: under two minutes)"
 	@echo "make chaos   faults by a seed, and a judge of every answer (SEED=1 MINUTES=3 NODES=3 RATE=60)"
 	@echo "make simulate  schedules of faults in virtual time, by a seed (SEED=1 MINUTES=10)"
-	@echo "make soak    does anything grow in half an hour (MINUTES=30)    make fuzz  strangers' bytes (SECONDS=60)"
+	@echo "make soak    does anything grow in half an hour (MINUTES=30)    make fuzz  random input for all parsers (SECONDS=60)"
 	@echo "make coverage  branches that the tests of core, replica, wire and store reach, with a floor"
 	@echo "make mutants   does a test fail if the code of a decision is changed (long)"
 	@echo "make wheel   wheels with the compiled core, for x86-64 and arm64 Linux, in dist"

@@ -41,7 +41,7 @@ def sent_by_clients() -> dict[str, Sent]:
 
 def sent_by_absent_clients() -> dict[str, list[str]]:
     """The table of those that can't be installed: all commands of each."""
-    rows = _table("| client | on connecting | later, by habit |")
+    rows = _table("| client | on connecting | later, by default |")
     return {name: [*_code(first), *_code(later)] for name, first, later in rows}
 
 

@@ -1,4 +1,4 @@
-"""What docs/clients.md says that Gate answers to the commands that clients send of their own accord."""
+"""What docs/clients.md says that Gate answers to the commands that clients send by default."""
 
 from __future__ import annotations
 

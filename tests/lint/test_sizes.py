@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
+
+from scripts.sizes import LATER
 
 REPOSITORY = Path(__file__).parents[2]
 MAX_FILE_LINES = 400
@@ -38,3 +41,17 @@ def test_a_function_is_measured_though_a_shorter_one_has_its_name() -> None:
     assert list(too_large(source)) == [f"line 2: run has {MAX_FUNCTION_LINES + 1} lines"]
     assert list(too_large("x = 1\n" * MAX_FILE_LINES)) == []
     assert list(too_large("x = 1\n" * (MAX_FILE_LINES + 1))) == [f"{MAX_FILE_LINES + 1} lines"]
+
+
+def test_modules_of_later_versions_exist_and_are_named_once() -> None:
+    names = [name for _, _, modules in LATER for name in modules.split()]
+    places = [REPOSITORY / "gate" / name for name in names]
+    missing = [
+        name
+        for name, place in zip(names, places, strict=True)
+        if not (place.is_dir() or place.with_suffix(".py").is_file())
+    ]
+    assert missing == [], "in LATER of scripts/sizes.py: name the file in which each is now, or remove it"
+    assert sorted(set(names)) == sorted(names)
+    versions = re.findall(r"^## \[(.+?)\]", (REPOSITORY / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert {version for version, _, _ in LATER} <= set(versions) - {"0.1.0"}
