@@ -69,7 +69,7 @@ LATER = (
     (
         "0.8.0",
         "Tokens in messages",
-        "http/client/handshake http/client/renewal http/client/notices http/client/closing",
+        "http/client/renewal http/client/notices http/client/closing",
     ),
     ("0.8.0", "gate --url; traces", "cli/remote http/tracing"),
 )
