@@ -172,8 +172,9 @@ class Acknowledger:
         None if Redis is away. An older read is insufficient: it may lack a node that took its lease just before the write.
         """
         async with self._looking:
-            # Another wait may have read the list while this one waited for the lock.
-            if self._looked_at_ms < max(began_ms, monotonic_ms() - LOOK_AGAIN_MS):
+            # Another wait may have read the list while this one waited for the lock. A read that began in the same millisecond
+            # as this wait may be from before the write.
+            if self._looked_at_ms <= max(began_ms, monotonic_ms() - LOOK_AGAIN_MS):
                 asked_ms = monotonic_ms()
                 try:
                     registry = await self._store.writer.registry()

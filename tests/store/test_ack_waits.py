@@ -7,10 +7,12 @@ import time
 
 import pytest
 
+from gate.store import acks as acks_module
 from gate.store import keys
-from gate.store.acks import Acknowledged, Acknowledger
+from gate.store.acks import LOOK_AGAIN_MS, Acknowledged, Acknowledger
 from gate.store.durability import LOCAL, Durability
 from gate.store.nodes import Announcement, pack_announcement
+from gate.store.registry import Registry
 from gate.store.store import Store
 from harness.servers import RedisServer
 from harness.waiting import TIMER_EARLY_S, wait_until_async
@@ -150,3 +152,44 @@ async def test_a_wait_goes_on_while_the_server_is_away(private_redis: RedisServe
     assert time.monotonic() - begun_s >= 0.6 - TIMER_EARLY_S
     await acks.aclose()
     await store.aclose()
+
+
+def counted_reads(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[Registry]:
+    """What waits read of the list from now on."""
+    read, reads = store.writer.registry, list[Registry]()
+
+    async def counted() -> Registry:
+        reads.append(await read())
+        return reads[-1]
+
+    monkeypatch.setattr(store.writer, "registry", counted)
+    return reads
+
+
+async def test_a_list_read_in_the_millisecond_of_the_write_is_read_again(
+    store: Store, acks: Acknowledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be from before the write, and lack a node that took its lease in between and has not announced anything."""
+    monkeypatch.setattr(acks_module, "monotonic_ms", lambda: 1_000)
+    reads = counted_reads(store, monkeypatch)
+    own = store.announcer("n1")
+    await own.renew({})
+    first = asyncio.ensure_future(acks.wait(await ban(store), 20_000))
+    await wait_until_async(lambda: len(reads) == 1, 10, "the list to be read")
+    await store.announcer("n2").take_lease("1")
+    written = await ban(store)
+    assert written.live_nodes == {"n1", "n2"}
+    await own.announce(positions(written.revisions))
+    assert await first == "all", "that write was before the other node came"
+    assert await acks.wait(written, 3 * LOOK_AGAIN_MS) == "node"
+
+
+async def test_waits_that_overlap_share_one_read_of_the_list(
+    store: Store, acks: Acknowledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.announcer("n2").renew({})
+    reads = counted_reads(store, monkeypatch)
+    written = await ban(store)
+    waits = [acks.wait(written, 2 * LOOK_AGAIN_MS) for _ in range(30)]
+    assert set(await asyncio.gather(*waits)) == {"pending"}
+    assert 1 <= len(reads) < len(waits)
