@@ -151,6 +151,7 @@ def test_every_setting_has_a_meaning_and_a_default_that_may_be_stored() -> None:
     ("setting", "title"),
     [
         ("token_ttl_s", "Token TTL"),
+        ("max_staleness_ms", "Max staleness"),
         ("webhook_url", "Webhook URL"),
         ("utc_offset_minutes", "UTC offset"),
         ("name", "Name"),

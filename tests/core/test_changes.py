@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gate.core.changes import KINDS, Change, ChangeUnreadable, decode_change, decode_entry, left_by_erasure
+from gate.core.changes import (
+    KINDS,
+    MAX_SLICE_WEIGHT,
+    Change,
+    ChangeUnreadable,
+    decode_change,
+    decode_entry,
+    left_by_erasure,
+    slices,
+)
 from gate.core.codec import pack_members
 from gate.core.model import FOREVER_MS, NO_FACTS, UserFacts
 
@@ -123,3 +132,24 @@ def test_what_an_erasure_leaves() -> None:
     assert left_by_erasure(b"") == NO_FACTS
     assert left_by_erasure(b"d") == UserFacts(deactivated=True)
     assert left_by_erasure(b"dr") == UserFacts(deactivated=True, registered=True)
+
+
+def weighing(seq: int, weight: int) -> Change:
+    return Change(seq, "blocked", 1, "", "", "app", b"u", FOREVER_MS, (b"m",) * (weight - 1), b"")
+
+
+def test_a_portion_ends_with_the_change_that_makes_it_heavy_enough() -> None:
+    light, heavy = [weighing(seq, 1) for seq in range(3)], weighing(9, MAX_SLICE_WEIGHT - 1)
+    assert list(slices({3: [heavy, light[0], heavy, light[1], light[2]]})) == [
+        {3: [heavy, light[0]]},
+        {3: [heavy, light[1]]},
+        {3: [light[2]]},
+    ]
+
+
+def test_the_partition_of_the_apps_is_in_the_first_portion() -> None:
+    app, user = weighing(1, 1), weighing(1, MAX_SLICE_WEIGHT)
+    portions = list(slices({2: [user], 0: [app], 1: [app, user]}))
+    assert portions == [{0: [app], 1: [app, user]}, {2: [user]}]
+    assert list(portions[0]) == [0, 1]
+    assert list(slices({})) == list(slices({0: []})) == []
