@@ -113,7 +113,7 @@ class SessionAuth:
         self.forget(shown)
         digest, cookie = _digest(shown), read_cookie(shown)
         assert cookie is not None, "a known cookie can be read"
-        with self._signed_out.turn():
+        with self._signed_out.turn:
             self._signed_out.put((digest,), b"")
         try:
             await store.console_sessions.end([cookie.session])
@@ -122,7 +122,7 @@ class SessionAuth:
 
     def forget(self, shown: str) -> None:
         """Remove this session cookie from the remembered ones."""
-        with self._seen.turn():
+        with self._seen.turn:
             self._seen.pop((_digest(shown),))
 
     def _recalled(self, cookie: SessionCookie) -> Operator | None:
@@ -132,7 +132,7 @@ class SessionAuth:
 
     def _note(self, cookie: SessionCookie, operator: Operator) -> None:
         packed = msgspec.msgpack.encode(_Seen(operator, self._monotonic()))
-        with self._seen.turn():
+        with self._seen.turn:
             self._seen.put((_digest(cookie.text),), packed)
 
 

@@ -31,8 +31,8 @@ from gate.errors import GateError
 from gate.http import auth, client, rongcloud, v1
 from gate.http.auth import called_by, report_failure
 from gate.http.client import page, websocket
-from gate.http.client.endpoint import CORS_PREFIX, OPEN_TO_PAGES, ClientRequest, client_request, preflight
-from gate.http.context import CALL_ID, AppRequest, Deps
+from gate.http.client.endpoint import ClientRequest, client_request, preflight
+from gate.http.context import AppRequest, Deps
 from gate.http.endpoint import Endpoint, responded
 from gate.http.errors import (
     FeatureUnsupported,
@@ -44,11 +44,11 @@ from gate.http.openapi import DOCUMENTS, VIEWER_FILES
 from gate.http.operators import OperatorAuth, OperatorRequest, Reach, operator_app_request, operator_request
 from gate.http.responses import (
     CHECK_GROUP,
-    REQUEST_ID,
+    CORS_PREFIX,
     Served,
     answer_rongcloud,
     json_response,
-    request_id_of,
+    label,
 )
 from gate.http.routing import (
     FAMILY_PATH,
@@ -103,7 +103,7 @@ def make_app(
     if part == "public":
         mounted = ()
     app = web.Application()
-    app.on_response_prepare.append(_label)
+    app.on_response_prepare.append(label)
     app.on_shutdown.append(partial(_end_streams, deps))
     routes = Routes(app, partial(_served, deps))
     for path, probe in PROBES.items():
@@ -152,14 +152,6 @@ def _refusal_unserved(request: web.Request, fault: GateError) -> web.StreamRespo
         return _refusal(request, fault)
     problem = rongcloud_problem(fault, sent_path(request))
     return json_response(problem.body, problem.status, problem.headers)
-
-
-async def _label(request: web.Request, response: web.StreamResponse) -> None:
-    """The headers of every answer; here, since those of a stream are sent long before it has been served."""
-    response.headers[REQUEST_ID] = request.get(CALL_ID) or request_id_of(request.headers)
-    response.headers["Server"] = "gate"  # aiohttp would name its own version and Python's
-    if request.path.startswith(CORS_PREFIX) or request.path == CORS_PREFIX[:-1]:
-        response.headers.update(OPEN_TO_PAGES)
 
 
 async def _end_streams(deps: Deps, _: web.Application) -> None:

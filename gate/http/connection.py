@@ -85,7 +85,8 @@ class Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """It ended."""
         self._rest = b""
-        self._stop_head_timer()
+        if self._head_timer is not None:
+            self._head_timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -177,7 +178,8 @@ class Connection(web.RequestHandler):
             super().data_received(data)
         if self._request_count != count:
             if self._head_timer is not None:
-                self._stop_head_timer()
+                self._head_timer.cancel()
+                self._head_timer = None
         elif self._head_timer is None and data and self._is_between_requests():
             self._head_timer = self._loop.call_later(HEAD_DEADLINE_S, self._end_without_head)
 
@@ -243,11 +245,6 @@ class Connection(web.RequestHandler):
 
     def _is_between_requests(self) -> bool:
         return self._waiter is not None and not self._messages and not self._upgraded
-
-    def _stop_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
 
     def _end_without_head(self) -> None:
         self._head_timer = None

@@ -1,5 +1,7 @@
 """What is counted against bounds: the calls of an App, and wrong passwords. The HTTP processes of a node count together.
 
+Counts are in a `Table`: of one process alone (`OwnTable`), or in memory that several share (`shared.SharedTable`).
+
 The limiter has a token bucket for each App and limit. A bucket holds a second's worth of calls, so a burst of that many passes
 at once. Limits are per node: with N nodes behind a balancer an App may make up to N times its rate, and no call pays a round
 trip for being counted. A refused call takes from no bucket. Buckets are forgotten the least recently used first, which is a
@@ -19,9 +21,10 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections import deque
+from abc import ABC, abstractmethod
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from ipaddress import IPv6Address, ip_address
 from math import ceil
 from typing import NamedTuple
@@ -30,7 +33,8 @@ from gate.clock import monotonic_ms
 from gate.core.limits import ASKED_AT_ONCE, CLIENT_DEFAULTS, EACH_CLIENT, EACH_CLIENT_ASKED
 from gate.core.model import AppFacts
 from gate.errors import GateError
-from gate.http.shared import BUCKETS, FAILURES, Key, OwnTable, Table
+
+Key = tuple[str | bytes, ...]
 
 FREE_FAILURES = 5
 """Of one name at one address: a person mistypes."""
@@ -49,6 +53,59 @@ IPV6_PREFIX_BITS = 64
 
 _ANY = "\0"
 """In the place of a name or a network: all of them. No name or address is written so."""
+
+
+class Sizes(NamedTuple):
+    """Of one table."""
+
+    slots: int
+    value_bytes: int
+
+
+BUCKETS = Sizes(1 << 17, 16)
+"""5.5 MB once all are in use. Only buckets of end users can come near: they have two a User."""
+FAILURES = Sizes(1 << 12, 16)
+
+_NO_WAIT = nullcontext()
+
+
+class Table(ABC):
+    """Short values under keys."""
+
+    get: Callable[[Key], bytes | None]
+    """Returns the value, or None."""
+
+    @abstractmethod
+    def put(self, key: Key, value: bytes) -> None:
+        """Write it, in the place of another key's if there is no room."""
+
+    @abstractmethod
+    def pop(self, key: Key) -> None:
+        """Forget it, if it is there."""
+
+    turn: AbstractContextManager[object] = _NO_WAIT
+    """`with table.turn`: a block during which no other process writes. It must not await."""
+
+
+class OwnTable(Table):
+    """Of one process alone."""
+
+    def __init__(self, most: int) -> None:
+        self._values: OrderedDict[Key, bytes] = OrderedDict()
+        self._most = most
+        # Without a step of Python: each call of a client asks.
+        self.get = self._values.get
+
+    def put(self, key: Key, value: bytes) -> None:
+        """As the base says."""
+        self._values[key] = value
+        self._values.move_to_end(key)
+        if len(self._values) > self._most:
+            self._values.popitem(last=False)
+
+    def pop(self, key: Key) -> None:
+        """As the base says."""
+        self._values.pop(key, None)
 
 
 class RateExceeded(GateError):
@@ -83,7 +140,7 @@ class Limiter:
         Most Apps have no limits: callers without a User look at `rate_limits` first.
         """
         limits = app.rate_limits
-        with self._buckets.turn():
+        with self._buckets.turn:
             now_ms = self._now_ms()
             spent: list[tuple[Key, _Bucket]] = []
             for name in names:
@@ -101,7 +158,7 @@ class Limiter:
         """Count a question of this User about so many Users. `RateExceeded` if that is more than is left."""
         rate = app.rate_limits.get(EACH_CLIENT_ASKED) or CLIENT_DEFAULTS[EACH_CLIENT_ASKED]
         key: Key = app.key, EACH_CLIENT_ASKED, user
-        with self._buckets.turn():
+        with self._buckets.turn:
             bucket = self._filled(key, rate, self._now_ms(), ASKED_AT_ONCE)
             missing = min(many, ASKED_AT_ONCE) - bucket.left
             if missing > 0:
@@ -160,7 +217,7 @@ class Throttle:
     def failed(self, name: str, address: str) -> None:
         """A try failed."""
         network = network_of(address)
-        with self._failures.turn():
+        with self._failures.turn:
             for key in (_key(name, network), _key(_ANY, network), _key(_ANY, _ANY)):
                 self._failures.put(key, _FAILED.pack(self._past(key).times + 1, self._now_ms()))
 
@@ -168,7 +225,7 @@ class Throttle:
         """The name's own failures there count no more; the address's do, else any account would be a way to reset them."""
         key = _key(name, network_of(address))
         if self._failures.get(key) is not None:
-            with self._failures.turn():
+            with self._failures.turn:
                 self._failures.pop(key)
 
     def _past(self, key: Key) -> _Failures:

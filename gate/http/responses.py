@@ -33,7 +33,7 @@ from aiohttp.http import HttpVersion11
 from gate.errors import GateError
 from gate.http.auth import check_caller, signed_request
 from gate.http.bodies import refuse_encoded, release_body
-from gate.http.context import CALL_ID, WHO, AppRequest, Deps
+from gate.http.context import APPLIED, CALL_ID, PENDING_REASON, REVISION, WHO, AppRequest, Deps
 from gate.http.errors import Internal
 from gate.http.peers import Origin
 from gate.http.routing import LOGGED_PATH, Handler
@@ -54,6 +54,12 @@ JSON_TYPE = "application/json;charset=UTF-8"
 REQUEST_ID = "X-Request-Id"
 CORS_ROOT = "/client"
 """Below it, all answers have headers that let web pages read them."""
+CORS_PREFIX = f"{CORS_ROOT}/"
+# Headers that let the page that asked read an answer.
+OPEN_TO_PAGES = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": ", ".join((REVISION, APPLIED, PENDING_REASON, REQUEST_ID, "Retry-After")),
+}
 
 _encoder = msgspec.json.Encoder()
 _JSON_ALONE = {"Content-Type": JSON_TYPE}
@@ -150,7 +156,7 @@ async def answer_rongcloud(
 class JsonResponse(web.Response):
     """Written in one piece, past the steps of aiohttp for what it does not have: cookies, chunks, a `Connection` header.
 
-    The bytes are those that aiohttp would send after `app._label`. Where it has more to do, it does all of it.
+    The bytes are those that aiohttp would send after `label`. Where it has more to do, it does all of it.
     """
 
     _is_written = False
@@ -188,6 +194,14 @@ class JsonResponse(web.Response):
     def keep_alive(self) -> bool | None:
         """Whether the connection goes on after this answer."""
         return self._is_written or super().keep_alive
+
+
+async def label(request: web.Request, response: web.StreamResponse) -> None:
+    """The headers of every answer; here, since those of a stream are sent long before it has been served."""
+    response.headers[REQUEST_ID] = request.get(CALL_ID) or request_id_of(request.headers)
+    response.headers["Server"] = "gate"  # aiohttp would name its own version and Python's
+    if request.path.startswith(CORS_PREFIX) or request.path == CORS_PREFIX[:-1]:
+        response.headers.update(OPEN_TO_PAGES)
 
 
 def json_response(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -23,15 +23,12 @@ import secrets
 import struct
 import tempfile
 import time
-from abc import ABC, abstractmethod
-from collections import OrderedDict
 from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, asynccontextmanager
 from functools import lru_cache
 from hashlib import blake2b
-from typing import NamedTuple
 
-Key = tuple[str | bytes, ...]
+from gate.http.limits import BUCKETS, FAILURES, Key, OwnTable, Sizes, Table
 
 WAYS = 8
 """Slots of a set. Of the 8 the one written least recently makes room."""
@@ -55,68 +52,12 @@ VERIFYING_LOOK_EVERY_S = 0.005
 """A verification takes some 30 ms."""
 
 
-class Sizes(NamedTuple):
-    """Of one table."""
-
-    slots: int
-    value_bytes: int
-
-
-BUCKETS = Sizes(1 << 17, 16)
-"""5.5 MB once all are in use. Only buckets of end users can come near: they have two a User."""
-FAILURES = Sizes(1 << 12, 16)
 SIGNED_OUT = Sizes(1 << 10, 0)
 RECALLED = Sizes(1 << 8, 4_096)
 """An operator's account: some 300 bytes, and the keys of up to 100 Apps that it is limited to."""
 SIZES = (BUCKETS, FAILURES, SIGNED_OUT, RECALLED)
 VERIFYING = len(SIZES)
 """The byte that the process locks which verifies a password, after those of the tables."""
-
-
-_NO_WAIT = nullcontext()
-
-
-class Table(ABC):
-    """Short values under keys."""
-
-    @abstractmethod
-    def get(self, key: Key) -> bytes | None:
-        """The value, or None."""
-
-    @abstractmethod
-    def put(self, key: Key, value: bytes) -> None:
-        """Write it, in the place of another key's if there is no room."""
-
-    @abstractmethod
-    def pop(self, key: Key) -> None:
-        """Forget it, if it is there."""
-
-    def turn(self) -> AbstractContextManager[object]:
-        """A block during which no other process writes. It must not await."""
-        return _NO_WAIT
-
-
-class OwnTable(Table):
-    """Of one process alone."""
-
-    def __init__(self, most: int) -> None:
-        self._values: OrderedDict[Key, bytes] = OrderedDict()
-        self._most = most
-
-    def get(self, key: Key) -> bytes | None:
-        """As the base says."""
-        return self._values.get(key)
-
-    def put(self, key: Key, value: bytes) -> None:
-        """As the base says."""
-        self._values[key] = value
-        self._values.move_to_end(key)
-        if len(self._values) > self._most:
-            self._values.popitem(last=False)
-
-    def pop(self, key: Key) -> None:
-        """As the base says."""
-        self._values.pop(key, None)
 
 
 class SharedTable(Table, AbstractContextManager[None]):
@@ -133,6 +74,8 @@ class SharedTable(Table, AbstractContextManager[None]):
         self._is_mine = False
         self._no_wait_until_s = 0.0
         self._place = lru_cache(PLACES_KNOWN)(self._placed)
+        # The kernel ends the turn of a process that dies.
+        self.turn = self
 
     def get(self, key: Key) -> bytes | None:
         """As the base says."""
@@ -160,10 +103,6 @@ class SharedTable(Table, AbstractContextManager[None]):
         slot = self._found(*self._place(key))
         if slot >= 0:
             self._memory[slot : slot + _HEAD_BYTES] = bytes(_HEAD_BYTES)
-
-    def turn(self) -> AbstractContextManager[object]:
-        """As the base says; the kernel ends the turn of a process that dies."""
-        return self
 
     def __enter__(self) -> None:
         self._is_mine = self._lock.try_take() or self._was_waited_for()

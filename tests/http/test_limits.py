@@ -9,8 +9,7 @@ from gate.core.limits import CLIENT_DEFAULTS, EACH_CLIENT, EACH_CLIENT_ASKED, LI
 from gate.core.model import AppFacts
 from gate.http import client, rongcloud, v1
 from gate.http.client import websocket
-from gate.http.limits import Limiter, RateExceeded
-from gate.http.shared import OwnTable
+from gate.http.limits import Limiter, OwnTable, RateExceeded
 from harness.websocket import connect
 from tests.http.test_client_blacklist import PATH, token_of
 from tests.http.world import World, signed

@@ -13,9 +13,8 @@ import pytest
 from gate.core.operators import Operator
 from gate.http import limits, operators
 from gate.http.errors import CredentialsWrong, TriedTooOften
-from gate.http.limits import Throttle
+from gate.http.limits import OwnTable, Throttle
 from gate.http.operators import OperatorAuth
-from gate.http.shared import OwnTable
 from gate.store import passwords
 from gate.store.operators import Operators
 from gate.store.passwords import hash_password

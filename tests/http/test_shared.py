@@ -13,17 +13,13 @@ from collections.abc import Iterator
 import pytest
 
 from gate.core.model import AppFacts
-from gate.http.limits import FREE_FAILURES, Limiter, Throttle
+from gate.http.limits import BUCKETS, FAILURES, FREE_FAILURES, Limiter, OwnTable, Table, Throttle
 from gate.http.shared import (
-    BUCKETS,
-    FAILURES,
     HEADER_BYTES,
     RECALLED,
     VERIFYING_LOOK_EVERY_S,
     WAYS,
-    OwnTable,
     Shared,
-    Table,
     make_shared_memory,
 )
 
@@ -49,7 +45,7 @@ print(passed)
 HOLDING = """
 import sys
 from gate.http.shared import Shared
-with Shared(int(sys.argv[1]), 2).buckets.turn():
+with Shared(int(sys.argv[1]), 2).buckets.turn:
     print("ready", flush=True)
     sys.stdin.readline()
 """

@@ -16,19 +16,12 @@ from gate.core.model import AppFacts
 from gate.core.scopes import user_caller
 from gate.http.auth import bearer
 from gate.http.bodies import Payer
-from gate.http.context import APPLIED, PENDING_REASON, REVISION, AppContext, AppRequest, Deps
+from gate.http.context import AppContext, AppRequest, Deps
 from gate.http.responses import REQUEST_ID
 from gate.replica.reader import app_of
 
-CORS_PREFIX = "/client/"
-
 # How long a browser need not ask again.
 _PREFLIGHT_S = 86_400
-# Headers that let the page that asked read an answer.
-OPEN_TO_PAGES = {
-    "Access-Control-Allow-Origin": "*",
-    "Access-Control-Expose-Headers": ", ".join((REVISION, APPLIED, PENDING_REASON, REQUEST_ID, "Retry-After")),
-}
 
 
 class ClientContext(AppContext):

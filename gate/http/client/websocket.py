@@ -41,7 +41,7 @@ from gate.http.client.notices import Welcome
 from gate.http.context import WHO, Deps, query_of
 from gate.http.errors import UpgradeRequired
 from gate.http.fields import PlatformName, json_id
-from gate.http.forms import Query, fields_of
+from gate.http.forms import Query
 from gate.http.room import MAX_UNAUTHENTICATED
 from gate.metrics import WEBSOCKET_MESSAGES, WEBSOCKETS, WEBSOCKETS_CLOSED
 from gate.presence.local_gateway import LocalGateway, LocalSession
@@ -61,7 +61,7 @@ _LIMITS = (*limit_names(PATH), EACH_CLIENT)
 
 
 class ConnectQuery(Query, frozen=True):
-    """What a client says of itself, next to its Token."""
+    """What a client says of itself, next to its Token. For the document: `_asked` reads it, and the Token that may be there."""
 
     platform: (
         Annotated[PlatformName, Meta(description=f"The kind of device; by default `{DEFAULT_PLATFORM.decode()}`.")]
@@ -86,7 +86,12 @@ async def connect(request: web.Request, deps: Deps) -> web.StreamResponse:
         max_msg_size=messages.MAX_MESSAGE_BYTES + 1,
         protocols=(SUBPROTOCOL,),
     )
-    if not _is_handshake(request, socket):
+    try:
+        # The library looks at neither method nor version.
+        is_handshake = request.method == "GET" and request.version >= HttpVersion11 and socket.can_prepare(request).ok
+    except ValueError:  # its key is not even ASCII
+        is_handshake = False
+    if not is_handshake:
         raise UpgradeRequired("this is where WebSockets connect: send a WebSocket handshake (RFC 6455, version 13)")
     with watched(request, deps, "websocket"):
         asked = _asked(request)
@@ -146,8 +151,11 @@ async def _opened(request: web.Request, deps: Deps, socket: web.WebSocketRespons
     request[WHO] = {"app": by.app.key}
     called_by(request, deps, "user", by.user.decode("utf-8", "backslashreplace"))
     deps.limiter.spend(by.app, _LIMITS, by.user)
-    client = Client(deps, _gateway(deps), socket, by)
-    await client.open(platform, deps.address_of(request))
+    gateway = _gateway(deps)
+    client = Client(deps, gateway, socket, by)
+    # `end` may be called before this returns: a kick may overtake the answer.
+    client.session = await gateway.open(by, platform, deps.address_of(request), client.end)
+    WEBSOCKETS.inc()
     return client
 
 
@@ -155,9 +163,7 @@ def _asked(request: web.Request) -> Asked:
     """Token and platform. Raises `InvalidInput`, and `CredentialsWrong` if no Token is shown and none is announced."""
     query, fields = query_of(request.raw_path), request.headers.getall("Sec-WebSocket-Protocol", ())
     offered = [one.strip() for field in fields for one in field.split(",")]
-    platform = fields_of(ConnectQuery, query).platform
-    named = parse_platform(DEFAULT_PLATFORM if platform is None else platform.encode())
-    in_query = query.one("token")
+    named, in_query = parse_platform(query.one("platform") or DEFAULT_PLATFORM), query.one("token")
     shown = {one.removeprefix(TOKEN_SUBPROTOCOL) for one in offered if one.startswith(TOKEN_SUBPROTOCOL)}
     if shown and SUBPROTOCOL not in offered:
         # No server may answer a subprotocol that it was not offered, and a browser fails without an answer.
@@ -172,15 +178,6 @@ def _asked(request: web.Request) -> Asked:
     if not shown and SUBPROTOCOL in offered:
         return Asked(None, named)
     return Asked(shown.pop() if shown else bearer(request.headers), named)
-
-
-def _is_handshake(request: web.Request, socket: web.WebSocketResponse) -> bool:
-    if request.method != "GET" or request.version < HttpVersion11:  # neither is looked at below
-        return False
-    try:
-        return socket.can_prepare(request).ok
-    except ValueError:  # its key is not even ASCII
-        return False
 
 
 def _gateway(deps: Deps) -> LocalGateway:
@@ -217,7 +214,6 @@ class Client:
     )
 
     session: LocalSession
-    _conversation: messages.Conversation
 
     def __init__(self, deps: Deps, gateway: LocalGateway, socket: web.WebSocketResponse, by: Verified) -> None:
         self.by = by
@@ -228,6 +224,7 @@ class Client:
         self._deps = deps
         self._gateway = gateway
         self._socket = socket
+        self._conversation: messages.Conversation | None = None
         self._task: asyncio.Task[object] | None = None
         self._transport: asyncio.Transport | None = None
         self._ended: CloseReason | None = None
@@ -235,16 +232,11 @@ class Client:
         self._counted = 0
         self._unsent_since_ms = 0
 
-    async def open(self, platform: str, ip: str) -> None:
-        """The Session. Raises what refuses it."""
-        session = self.session = await self._gateway.open(self.by, platform, ip, self.end)
-        self._conversation = messages.Conversation(self._deps, session, self.push)
-        WEBSOCKETS.inc()
-
     def close(self) -> None:
         """The connection ended: close the Session."""
         why = self._ended or self.left
-        self._conversation.close()
+        if self._conversation is not None:
+            self._conversation.close()
         self._gateway.close(self.by.app.key, self.session, why)
         WEBSOCKETS.dec()
         WEBSOCKETS_CLOSED.labels(why).inc()
@@ -293,6 +285,7 @@ class Client:
     async def converse(self, transport: asyncio.Transport | None) -> None:
         """Answer messages until either side ends the connection."""
         self._task, self._transport = asyncio.current_task(), transport
+        conversation = self._conversation = messages.Conversation(self._deps, self.session, self.push)
         try:
             if self._ended is None:
                 ping_every_s, by = self._deps.options.ping_every_s, self.by
@@ -307,8 +300,8 @@ class Client:
                 )
                 await self._say(msgspec.json.encode(welcome))
                 if self._socket.ws_protocol:  # clients from before the subprotocol expect no such message
-                    self._conversation.renewal.begin()
-                await self._answer_all()
+                    conversation.renewal.begin()
+                await self._answer_all(conversation)
         except asyncio.CancelledError:
             if self._ended is None or self._task is None:
                 raise
@@ -321,8 +314,8 @@ class Client:
 
     # Speaking
 
-    async def _answer_all(self) -> None:
-        socket, conversation = self._socket, self._conversation
+    async def _answer_all(self, conversation: messages.Conversation) -> None:
+        socket = self._socket
         while True:
             frame = await socket.receive()
             self.is_heard = True
