@@ -229,6 +229,30 @@ async def test_facts_that_change_too_fast_end_the_backup(valkey_store: Store, mo
             await valkey_store.bans.impose("default", [b"u%d" % n for n in range(5)], 5_000, 1)
 
 
+async def test_facts_that_never_rest_end_the_backup(valkey_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backup_module, "LAST_CHANGES", 2)
+    monkeypatch.setattr(backup_module, "MAX_ROUNDS", 5)
+    source = BackupSource(valkey_store)
+    with pytest.raises(Unavailable, match="facts change faster than they are read: try at a quieter time"):
+        async for _ in source.records():
+            await valkey_store.bans.impose("default", [b"u%d" % n for n in range(200)], 5_000, 1)
+
+
+async def test_long_streams_are_read_in_pages(
+    valkey_store: Store, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(valkey_store, random.Random(SEED), 100)
+    whole = await backed_up(valkey_store)
+    monkeypatch.setattr(backup_module, "STREAM_PAGE", 2)
+    monkeypatch.setattr(backup_module, "MAX_ROWS", 3)
+    paged = await backed_up(valkey_store)
+    before = dump(redis_server)
+    assert read_through(paged)[1].entries == read_through(whole)[1].entries
+    redis_server.client.flushall()
+    await restored(redis_server.url, paged)
+    assert dump(redis_server) == before
+
+
 async def test_an_interrupted_restore_is_repeated_with_the_same_file(
     valkey_store: Store, redis_server: RedisServer
 ) -> None:

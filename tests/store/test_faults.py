@@ -17,9 +17,11 @@ from gate.core.changes import Change
 from gate.core.model import FOREVER_MS, ListKind
 from gate.core.revision import Position
 from gate.errors import AppUnknown, StoreUnavailable
+from gate.store import keys
 from gate.store.address import parse_address
 from gate.store.link import ReplyError, open_link, raise_if_error
 from gate.store.store import Store
+from gate.store.subscription import Subscription
 from harness.cable import Cable
 from harness.servers import Flavor, RedisServer
 from harness.waiting import TIMER_EARLY_S, wait_until_async
@@ -306,6 +308,18 @@ async def test_a_refusal_is_not_an_outage(fragile: Store) -> None:
     with pytest.raises(AppUnknown):
         await fragile.apps.get("no")
     await ban(fragile)
+
+
+async def test_a_subscription_that_is_refused_leaves_no_connection(private_redis: RedisServer) -> None:
+    private_redis.client.execute_command("ACL", "SETUSER", "deaf", "on", ">secret", "~*", "&*", "+@all", "-subscribe")
+    store = await Store.connect(private_redis.url.replace("://", "://deaf:secret@"))
+    before = len(private_redis.client.client_list())
+    for _ in range(3):
+        async with Subscription(store.client, keys.ASK_CHANNEL, lambda *_: None) as subscription:
+            with pytest.raises((StoreUnavailable, ReplyError), match="subscribe"):
+                await subscription.begin()
+    await wait_until_async(lambda: len(private_redis.client.client_list()) <= before, 5, "its connections to end")
+    await store.aclose()
 
 
 async def test_a_follower_that_was_not_answered_in_time_asks_for_less(cabled: Store, cable: Cable) -> None:

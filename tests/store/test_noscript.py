@@ -43,6 +43,13 @@ async def test_live_nodes_are_read_behind_the_script_even_if_it_was_unknown(
     assert written.live_nodes == {"n1"}
 
 
+async def test_reads_survive_a_flush_of_scripts(each_redis: RedisServer, store: Store) -> None:
+    await store.announcer("n1").renew({})
+    for _ in range(2):
+        assert (await store.writer.registry()).live == {"n1"}
+        each_redis.client.script_flush()
+
+
 async def test_bulk_survives_a_flush_of_scripts(each_redis: RedisServer, store: Store, follower: Follower) -> None:
     async with store.bulk(APP, 1) as bulk:
         for number in range(60):

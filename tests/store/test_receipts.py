@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 
 from gate.core.revision import Revision
-from gate.store import keys
+from gate.store import durability, keys
 from gate.store.acks import Acknowledger
+from gate.store.durability import Durability, EachDurable
 from gate.store.nodes import Announcement, pack_announcement
 from gate.store.store import Store
 from gate.store.writer import UNKNOWN, Origin, WriteReceipt, joined, unpacked_origin
+from harness.servers import RedisServer
+from harness.waiting import wait_until_async
 from tests.store.conftest import APP
 
 NODES = frozenset({"n1"})
@@ -103,6 +106,25 @@ async def test_a_receipt_of_a_moved_server_is_not_certain(store: Store, acks: Ac
     assert (await store.writer.written(written.revisions, runs)).registry == written.registry
     moved = await store.writer.written(written.revisions, ["an earlier run"])
     assert (moved.registry, moved.server_of(0)) == ("", "an earlier run")
+
+
+async def test_connections_to_runs_that_ended_are_closed(
+    valkey_store: Store, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failover every minute must not leave a connection each."""
+    monkeypatch.setattr(durability, "MAX_RUNS_KEPT", 2)
+    each = EachDurable(valkey_store.client, Durability("replica", 0))
+
+    def connections() -> int:
+        return len(redis_server.client.client_list())
+
+    before = connections()
+    for number in range(8):
+        asked = each.ask(receipt(Revision(1, "e", 1), servers=(f"run-{number}",)), 5_000)
+        assert "the server that took the write was restarted or replaced" in await each.outcome(asked)
+        await each.forget(asked)
+        await wait_until_async(lambda: connections() <= before + 4, 10, "the connections of earlier runs to end")
+    await each.aclose()
 
 
 def test_the_origin_of_an_older_entry_is_unknown() -> None:
