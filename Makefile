@@ -18,7 +18,7 @@ help:
 	@echo "make chaos   faults by a seed, and a judge of every answer (SEED=1 MINUTES=3 NODES=3 RATE=60)"
 	@echo "make simulate  schedules of faults in virtual time, by a seed (SEED=1 MINUTES=10)"
 	@echo "make soak    does anything grow in half an hour (MINUTES=30)    make fuzz  random input for all parsers (SECONDS=60)"
-	@echo "make coverage  branches that the tests of core, replica, wire and store reach, with a floor"
+	@echo "make coverage  branches that tests and their processes reach, with floors (long; ARGS=python: one slice again)"
 	@echo "make mutants   does a test fail if the code of a decision is changed (long)"
 	@echo "make wheel   wheels with the compiled core, for x86-64 and arm64 Linux, in dist"
 	@echo "make libgate the C library for programs in other languages: build/libgate.so, build/libgate.a, build/gate.h"
@@ -101,10 +101,10 @@ fuzz: .venv/.dev-stamp
 		tests/replica/test_list_numbers.py tests/wire/test_resp_equivalence.py tests/wire/test_connection.py \
 		tests/native/test_answers.py tests/native/test_rules.py tests/http/test_openapi_fuzzed.py
 
-# Tests that run the code in their own process; the floors are in scripts/coverage-floors.
+# The slices of tests and the floors are in scripts/coverage-floors.
 coverage: .venv/.quality-stamp
 	@scripts/install-test-tools
-	@scripts/coverage-floors $(TEST_PROCESSES)
+	@scripts/coverage-floors $(TEST_PROCESSES) $(ARGS)
 
 mutants: .venv/.quality-stamp
 	@scripts/install-test-tools

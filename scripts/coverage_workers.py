@@ -1,0 +1,11 @@
+"""pytest's plugin for `coverage-floors`: its workers may take their time to write what they measured.
+
+xdist kills a worker that has not ended after ten seconds. On a busy machine that loses the data of a whole worker, without a word.
+"""
+
+from __future__ import annotations
+
+from xdist.workermanage import NodeManager
+
+# More than any test may take.
+NodeManager.EXIT_TIMEOUT = 600
