@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from gate.core.model import FOREVER_MS
+from gate.errors import ReplicaError, ReplicaForeign, ReplicaFull
 from gate.replica import envs
-from gate.replica.compaction import Compaction
-from gate.replica.layout import current_facts
+from gate.replica.compaction import Compaction, opened_in_step
+from gate.replica.layout import current_facts, facts_name
+from gate.replica.loader import load_snapshot
+from gate.replica.writer import MAP_BYTES, FactsFile
 from harness.waiting import wait_until_async
 from tests.replica.node import Node, running
 from tests.replica.scripted import Listener, ScriptedRedis
@@ -115,6 +118,62 @@ async def test_a_copy_that_can_not_catch_up_is_dropped(
         "the end of the attempt",
     )
     assert current_facts(node.directory) == written
+    redis.write(1, "ban-imposed", b"later", until_ms=FOREVER_MS)
+    await node.until_word(b"later", b"anybody", "sender-banned")
+
+
+def trims(redis: ScriptedRedis) -> None:
+    redis.trim(1, 99)
+
+
+def loses_one(redis: ScriptedRedis) -> None:
+    redis.lose_entry(1, 2)
+
+
+def is_whole(redis: ScriptedRedis) -> None:
+    """All that the copy lacks is there."""
+
+
+@pytest.mark.parametrize(("happens", "has_all"), [(is_whole, True), (trims, False), (loses_one, False)])
+async def test_a_copy_is_used_only_with_all_changes(
+    redis: ScriptedRedis, tmp_path: Path, happens: Callable[[ScriptedRedis], None], has_all: bool
+) -> None:
+    file, copy = [await load_snapshot(redis, tmp_path / facts_name(number)) for number in (1, 2)]
+    copy.close_clean()
+    file.apply({1: [redis.write(1, "ban-imposed", b"u%d" % nth, until_ms=FOREVER_MS) for nth in range(5)]}, 1)
+    happens(redis)
+    opened = await opened_in_step(copy.path, file, redis, lambda: None, MAP_BYTES)
+    assert (opened is not None, copy.path.exists()) == (has_all, has_all)
+    if opened is not None:
+        assert opened.positions == file.positions
+        opened.close()
+    file.close()
+
+
+async def test_a_copy_that_can_not_be_read_is_deleted(redis: ScriptedRedis, tmp_path: Path) -> None:
+    file = await load_snapshot(redis, tmp_path / facts_name(1))
+    (tmp_path / facts_name(2)).write_bytes(b"no facts" * 1_000)
+    assert await opened_in_step(tmp_path / facts_name(2), file, redis, lambda: None, MAP_BYTES) is None
+    assert not (tmp_path / facts_name(2)).exists()
+    file.close()
+
+
+@pytest.mark.parametrize("failure", [ReplicaFull("no room"), ReplicaForeign("a page can't be read")], ids=type)
+async def test_a_full_disk_is_waited_out_and_damage_is_loaded_again(
+    node: Node, redis: ScriptedRedis, monkeypatch: pytest.MonkeyPatch, failure: ReplicaError
+) -> None:
+    def fails(*_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(FactsFile, "copy_packed", fails)
+    written = await import_much(node, redis)
+    if isinstance(failure, ReplicaFull):
+        await node.until(lambda: node.replicator.compaction.not_before_ms, "the end of the attempt")
+        assert current_facts(node.directory) == written
+        assert "the Replica was not compacted" in [line["event"] for line in node.logged]
+    else:
+        await node.until_reloaded(2)
+        assert node.status_page.damages == 1
     redis.write(1, "ban-imposed", b"later", until_ms=FOREVER_MS)
     await node.until_word(b"later", b"anybody", "sender-banned")
 

@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 from gate.core.model import FOREVER_MS
+from gate.errors import ReplicaError, ReplicaForeign, ReplicaFull
+from gate.replica import files
+from gate.replica.lost import FOLDER
 from gate.replica.status_page import FRESH_GRACE_MS, State
+from gate.replica.writer import FactsFile
 from tests.replica.node import Node, running
 from tests.replica.scripted import Listener, ScriptedRedis
 from tests.replica.test_replicator import directory, listener, node, redis
@@ -99,6 +103,16 @@ class TestBreaks:
         assert node.word(b"lost1", b"b") == "allowed"
         if writes_after:
             assert node.word(b"new0", b"b") == "sender-banned"
+
+    async def test_a_loss_that_can_not_be_listed_delays_no_facts(self, node: Node, redis: ScriptedRedis) -> None:
+        older = redis.saved()
+        redis.write(1, "ban-imposed", b"lost", until_ms=FOREVER_MS)
+        await node.until_word(b"lost", b"b", "sender-banned")
+        (node.directory / FOLDER).write_text("in the place of the folder")
+        redis.restore(older)
+        await node.until_reloaded(2)
+        assert node.word(b"lost", b"b") == "allowed"
+        assert "the facts that Redis lost could not be listed" in [line["event"] for line in node.logged]
 
     async def test_old_facts_are_served_and_marked_stale_until_the_swap(self, node: Node, redis: ScriptedRedis) -> None:
         for i in range(40):
@@ -245,3 +259,68 @@ class TestCutOff:
             assert node.word(b"bad", b"b") == "sender-banned"
             redis.restore(before)
             await node.until_state(State.CURRENT)
+
+
+class TestNoRoom:
+    """The disk refuses a step of a reload: the old facts go on, and the step is repeated."""
+
+    async def test_a_file_that_can_not_be_made_current(
+        self, node: Node, redis: ScriptedRedis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        make_current, tried = files.make_current, list[Path]()
+
+        def refuses_once(path: Path) -> None:
+            tried.append(path)
+            if len(tried) == 1:
+                raise ReplicaFull("no room")
+            make_current(path)
+
+        monkeypatch.setattr(files, "make_current", refuses_once)
+        files.request_rebuild(node.directory)
+        await node.until(lambda: tried, "the first attempt")
+        assert node.word(b"bad", b"b") == "sender-banned"
+        await node.until_reloaded(2)
+        assert node.word(b"bad", b"b") == "sender-banned"
+        assert len(tried) == 2
+        redis.write(1, "ban-lifted", b"bad")
+        await node.until_word(b"bad", b"b", "allowed")
+
+    @pytest.mark.parametrize("refusal", [ReplicaFull("no room"), ReplicaForeign("unreadable")], ids=type)
+    async def test_a_successor_that_can_not_be_named(
+        self, node: Node, redis: ScriptedRedis, monkeypatch: pytest.MonkeyPatch, refusal: ReplicaError
+    ) -> None:
+        """Readers move by the status page. A full disk may have room later; an unreadable file will not be readable."""
+        name_successor, tried = FactsFile.name_successor, list[str]()
+
+        def refuses_twice(file: FactsFile, successor: str) -> None:
+            tried.append(successor)
+            if len(tried) <= 2:
+                raise refusal
+            name_successor(file, successor)
+
+        monkeypatch.setattr(FactsFile, "name_successor", refuses_twice)
+        assert node.word(b"bad", b"b") == "sender-banned"
+        files.request_rebuild(node.directory)
+        await node.until_reloaded(2)
+        redis.write(1, "ban-lifted", b"bad")
+        await node.until_word(b"bad", b"b", "allowed")
+        wanted = 3 if isinstance(refusal, ReplicaFull) else 1
+        await node.until(lambda: len(tried) == wanted, "the last attempt")
+
+    async def test_a_file_that_can_not_be_closed_in_order(
+        self, directory: Path, redis: ScriptedRedis, listener: Listener, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuses(_: FactsFile) -> None:
+            raise ReplicaFull("no room")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(FactsFile, "close_clean", refuses)
+            async with running(directory, redis, listener) as node:
+                await node.until_ready()
+            assert "the Replica was not closed in order; a reboot will rebuild it" in [
+                line["event"] for line in node.logged
+            ]
+        async with running(directory, redis, listener) as node:
+            await node.until_ready()
+            assert node.word(b"bad", b"b") == "sender-banned"
+            assert node.reasons() == [], "the machine was not started again: its pages are whole"
