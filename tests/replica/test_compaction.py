@@ -12,9 +12,9 @@ from gate.core.model import FOREVER_MS
 from gate.errors import ReplicaError, ReplicaForeign, ReplicaFull
 from gate.replica import envs
 from gate.replica.compaction import Compaction, opened_in_step
-from gate.replica.layout import current_facts, facts_name
+from gate.replica.layout import MAP_BYTES, current_facts, facts_name
 from gate.replica.loader import load_snapshot
-from gate.replica.writer import MAP_BYTES, FactsFile
+from gate.replica.writer import FactsFile
 from harness.waiting import wait_until_async
 from tests.replica.node import Node, running
 from tests.replica.scripted import Listener, ScriptedRedis
