@@ -13,6 +13,8 @@ import pytest
 from gate.core.model import FOREVER_MS, AppFacts
 from gate.errors import StoreUnavailable
 from gate.store import keys, scripts
+from gate.store.address import parse_address
+from gate.store.cluster import client_of
 from gate.store.link import Reply, ReplyError
 from gate.store.scripts import Call
 from gate.store.store import Store
@@ -139,10 +141,36 @@ async def test_only_the_calls_of_a_master_that_is_away_are_refused(setup: Cluste
         away, here = await mark(of_it[0], others[0])
         assert isinstance(away, ReplyError) and str(away).startswith("MASTERDOWN ")
         assert not isinstance(here, ReplyError)
-        with pytest.raises(StoreUnavailable):
-            await store.changelog.heads()
+        for whole in (store.changelog.heads, partial(facts_of, store)):
+            with pytest.raises(StoreUnavailable):
+                await whole()
     await wait_until_async(lambda: is_back(store, 3), BACK_S, "the master to be back")
     assert not store.client.is_partly_away
+
+
+async def facts_of(store: Store) -> None:
+    async for _ in store.snapshot():
+        pass
+
+
+async def test_a_cluster_that_was_away_at_first_is_found(setup: ClusterSetup) -> None:
+    client = client_of(parse_address(setup.url), DEADLINE_MS, DEADLINE_MS)
+    with contextlib.ExitStack() as paused:
+        for master in setup.masters:
+            paused.enter_context(master.paused())
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable, match="returned the slots"):
+                await client.read(("PING",))
+        assert client.problem
+
+    async def is_found() -> bool:
+        with contextlib.suppress(StoreUnavailable):
+            return await client.read(("PING",)) == [b"PONG"]
+        return False
+
+    await wait_until_async(is_found, BACK_S, "the masters to be found without another client")
+    assert (client.problem, len(await client.masters())) == ("", 3)
+    await client.aclose()
 
 
 async def test_without_any_master_nothing_is_read_or_written(setup: ClusterSetup, store: Store) -> None:

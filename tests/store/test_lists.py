@@ -9,6 +9,7 @@ from gate.core.model import FOREVER_MS, ListKind
 from gate.errors import InvalidInput, ListFull
 from gate.store.lists import MAX_LOOKED_AT, Entry, Group
 from gate.store.store import Store
+from gate.store.writer import MAX_IDS_A_CALL
 from tests.store.conftest import APP
 from tests.store.following import Follower, snapshot_facts
 from tests.store.odd_ids import ODD_IDS
@@ -261,3 +262,20 @@ async def test_switching_a_whitelist(store: Store, follower: Follower) -> None:
         assert follower.stands_at(written.revisions)
         assert await store.lists.switches(APP, [*users, b"other"]) == [on] * 40 + [False]
     assert (await snapshot_facts(store.changelog)).users == {}
+
+
+TOO_MANY = [b"m%d" % number for number in range(MAX_IDS_A_CALL + 1)]
+
+
+async def test_a_call_out_of_bounds_writes_nothing(valkey_store: Store) -> None:
+    lists = valkey_store.lists
+    for members, until_ms in ((TOO_MANY, FOREVER_MS), ([b"m"], 0), ([b"m"], FOREVER_MS + 1)):
+        with pytest.raises(InvalidInput):
+            await lists.add(APP, ListKind.BLACKLIST, b"o", members, until_ms, 1, None)
+    groups = [Group(b"o%d" % half, TOO_MANY[half::2], FOREVER_MS) for half in (0, 1)]
+    with pytest.raises(InvalidInput):
+        await lists.add_many(APP, ListKind.BLACKLIST, groups, 1, None)
+    with pytest.raises(InvalidInput):
+        await lists.remove(APP, ListKind.BLACKLIST, b"o", TOO_MANY, 1)
+    for owner in (b"o", b"o0", b"o1"):
+        assert await lists.page(APP, ListKind.BLACKLIST, owner, 1, None, 5) == ([], None)
