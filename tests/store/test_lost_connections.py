@@ -11,9 +11,8 @@ import pytest
 from gate.clock import monotonic_ms
 from gate.core.model import AppFacts
 from gate.errors import StoreUnavailable
-from gate.store import client as client_module
 from gate.store import keys, snapshot
-from gate.store.link import Link
+from gate.store.link import Link, open_link
 from gate.store.store import Store
 from gate.store.subscription import Subscription
 from harness.cable import Cable
@@ -92,18 +91,18 @@ async def test_a_slow_connection_to_an_earlier_server_is_not_used(
 ) -> None:
     """Its address leads to another server since: what the earlier one would answer is no acknowledgement."""
     store = await Store.connect(private_redis.url, deadline_ms=PATIENCE_MS, connect_ms=PATIENCE_MS)
-    real, newer = client_module.open_link, asyncio.Event()
+    newer = asyncio.Event()
     slow_links: list[Link] = []
 
-    async def open_link(*arguments: Any) -> Link:
-        link = await real(*arguments)
+    async def opened_late(*arguments: Any) -> Link:
+        link = await open_link(*arguments)
         if asyncio.current_task() is slow:
             slow_links.append(link)
             link.server_id = "an earlier server"
             await newer.wait()
         return link
 
-    monkeypatch.setattr(client_module, "open_link", open_link)
+    monkeypatch.setattr("gate.store.client.open_link", opened_late)
     begun_ms = monotonic_ms()
     slow = asyncio.create_task(store.client.open_dedicated())
     await wait_until_async(lambda: slow_links and monotonic_ms() > begun_ms, 10, "the slow connection")
@@ -120,18 +119,18 @@ async def test_a_primary_that_was_replaced_while_it_was_connected_to_is_not_used
     sentinel_setup: SentinelSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = await Store.connect(sentinel_setup.url, deadline_ms=PATIENCE_MS, connect_ms=PATIENCE_MS)
-    sentinels, real = store.client.sentinels, client_module.open_link
+    sentinels = store.client.sentinels
     assert sentinels is not None
     opened: list[Link] = []
 
-    async def open_link(*arguments: Any) -> Link:
-        link = await real(*arguments)
+    async def opened_late(*arguments: Any) -> Link:
+        link = await open_link(*arguments)
         if asyncio.current_task() is connecting:
             opened.append(link)
             sentinels.named = None  # as after the message of a failover
         return link
 
-    monkeypatch.setattr(client_module, "open_link", open_link)
+    monkeypatch.setattr("gate.store.client.open_link", opened_late)
     connecting = asyncio.create_task(store.client.open_dedicated())
     with pytest.raises(StoreUnavailable, match="is not the primary any more"):
         await connecting
