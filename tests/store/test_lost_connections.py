@@ -21,7 +21,7 @@ from harness.servers import RedisServer
 from harness.waiting import wait_until_async
 from tests.store.conftest import APP
 
-DEADLINE_MS = 300
+DEADLINE_MS = 1_000
 PATIENCE_MS = 10_000
 
 
