@@ -190,11 +190,10 @@ class Acknowledger:
 
     def _forget(self, wait: _Wait, nodes: frozenset[str]) -> None:
         for node in nodes:
-            waits = self._waits.get(node)
-            if waits is not None:
-                waits.discard(wait)
-                if not waits:
-                    del self._waits[node]
+            waits = self._waits[node]
+            waits.discard(wait)
+            if not waits:
+                del self._waits[node]
 
     def _has(self, node: str, written: WriteReceipt) -> bool:
         applied = self.heard.get(node, _NOTHING_HEARD).applied

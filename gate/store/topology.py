@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from binascii import crc_hqx
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 SLOTS = 16_384
@@ -127,8 +127,3 @@ def owners(servers: Iterable[Server]) -> list[Server | None]:
         for first, last in server.ranges if server.is_master else ():
             slots[first : last + 1] = [server] * (last + 1 - first)
     return slots
-
-
-def shown_ranges(ranges: Sequence[tuple[int, int]]) -> str:
-    """Return text for people: `0-5460, 7000`."""
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
