@@ -75,10 +75,14 @@ def console(*, stderr: bool = False) -> Console:
     """A rich console without highlighting and markup: it prints text of other people."""
     from rich.console import Console
 
+    class Printer(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # rich would end the program with 1, which means "denied"
+
     stream = sys.stderr if stderr else sys.stdout
     # A pipe has no width: rows must not wrap, so that grep finds them.
     width = None if stream.isatty() else 10_000
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
+    return Printer(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
 
 
 def table_of(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None) -> Table:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gate.cli.exit_status import EXIT_PIPE_CLOSED
 from harness.service import Services
 from tests.cli.command import Command
 from tests.cli.forked import run_all
@@ -136,3 +137,14 @@ def test_an_output_that_can_not_be_written_is_no_denial(anyone: Command) -> None
 def test_a_terminal_without_unicode_is_no_reason_to_fail(tmp_path: Path) -> None:
     status, err = gate("check", "a", "b", "--data", str(tmp_path / "ünïcode"), before=("env", "PYTHONIOENCODING=ascii"))
     assert status == 3 and len(err.splitlines()) == 1 and "Traceback" not in err
+
+
+@pytest.mark.parametrize("command", [["config"], ["config", "--json"], ["doctor"]], ids=" ".join)
+def test_a_reader_that_closed_the_output_is_no_denial(command: list[str], tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GATE_")}
+    call = [sys.executable, "-m", "gate", *command, "--data", str(tmp_path)]
+    done = subprocess.run(call, env=env, stdin=subprocess.DEVNULL, stdout=writing, stderr=subprocess.PIPE, timeout=60)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (EXIT_PIPE_CLOSED, b"")
