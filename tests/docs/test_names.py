@@ -160,6 +160,19 @@ def test_limits_are_named_as_in_the_code_and_have_its_values() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
+def test_modules_targets_and_files_exist(page: str) -> None:
+    text = page_text(page)
+    modules = re.findall(r"python3? -m ((?:scripts|loadtests|demo|tests)(?:\.\w+)*)", text)
+    places = [REPOSITORY / module.replace(".", "/") for module in modules]
+    assert [place for place in places if not place.is_dir() and not place.with_suffix(".py").is_file()] == []
+    targets = re.findall(r"^([a-z-]+):", page_text("Makefile"), re.MULTILINE)
+    assert set(re.findall(r"`make ([a-z-]+)", text)) <= set(targets)
+    roots = "gate|docs|tests|scripts|loadtests|examples|harness|models"
+    files = re.findall(rf"`((?:{roots})/[\w./-]+\.(?:py|c|h|lua|md|toml|pml|pxi|json|svg|txt))[`:]", text)
+    assert [file for file in files if not (REPOSITORY / file).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
     for link in links(page_text(page)):
         path, _, anchor = link.partition("#")
