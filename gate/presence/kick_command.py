@@ -40,6 +40,7 @@ async def kick_user(
     stored_id = "" if session is None else _own(user, session)
     named = "" if platform is None else parse_platform(platform.encode())
     which = session or "", named
+    # First of all: no Session is closed without a trace.
     ordered = await audit.order_kick(app_key, user, because, *which)
     closed = await presence.kick(app_key, [user], KICKED, stored_id=stored_id, platform=named)
     try:

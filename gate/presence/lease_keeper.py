@@ -89,6 +89,7 @@ class LeaseKeeper:
         asyncio.run(self._keep(loop))
 
     async def _keep(self, loop: asyncio.AbstractEventLoop) -> None:
+        # In this thread: its connection belongs to this loop.
         client = self._open_client()
         store = PresenceStore(client)
         every_s = self._lease_ttl_ms / LOOKS_A_LEASE / 1_000

@@ -57,6 +57,7 @@ class Watch:
     async def add(self, users: Sequence[bytes]) -> None:
         """Watch these too, and read their Presence. Raises `StoreUnavailable`; then nothing was added."""
         followed = self._watches.followed(self._app_key)
+        # Those that were watched before stay watched if the read fails.
         new = [user for user in users if user not in self.users]
         try:
             await followed.add(self, users)

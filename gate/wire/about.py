@@ -19,11 +19,13 @@ Fields = dict[str, str | int]
 
 # Words that stand for every section.
 ALL = frozenset(["all", "default", "everything"])
+# As long as Redis's own.
 _NO_REPLICATION_ID = "0" * 40
 
 
 def about(client: Client, arguments: Sequence[bytes]) -> bytes:
     """Every section, or those that are named; none of a name that there is not, as in Redis."""
+    # Latin-1 takes any bytes: a name that can't be text names no section.
     wanted = {argument.decode("latin-1").lower() for argument in arguments}
     shown = [title for title in _SECTIONS if not wanted or wanted & ALL or title.lower() in wanted]
     texts = [_written(title, _SECTIONS[title](client.worker)) for title in shown]

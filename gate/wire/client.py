@@ -33,6 +33,7 @@ MAX_STRANGER_COMMANDS = 256
 # On one connection, of which the fifth closes it: guessing costs a new connection each time.
 MAX_WRONG_AUTHS = 5
 
+# Of this process: each worker gives the same ids, to its own connections.
 _ids = count(1)
 
 
@@ -103,6 +104,7 @@ class Worker:
 
     def begin(self) -> None:
         """Begin a read bracket, which `reading.release` ends. Raises `ReplicaError`."""
+        # Before the facts, like every age; without a limit it is read only if a command asks.
         self._age_ms = self.stale_ms() if self.max_staleness_ms else None
         self.reading.refresh()
 
@@ -171,6 +173,7 @@ class Worker:
     def let_go_if_unheld(self, gateway: Gateway) -> None:
         """Stop to remember a Gateway's Sessions a lease from now, unless a connection speaks for it."""
         if not self.lease_holders[gateway]:
+            # A Counter keeps keys whose count is 0, and by them each Gateway that ever was.
             del self.lease_holders[gateway]
             if self.session_service is not None:
                 self.session_service.let_go(gateway)
@@ -271,6 +274,7 @@ class Client:
         self.app_key = app_key
         self.app_reading = app_reading
         self.stranger_commands = 0
+        # Kept as sent: it is compared again whenever the App's settings change.
         self._secret = secret
         self._stand(app_reading.app, caller)
 
@@ -289,9 +293,11 @@ class Client:
         if not bound.sync():
             self.unbind()
             raise NoAuth("The App of this connection was removed. Send AUTH app-key app-secret of another")
+        # By identity: an App that was read again is another object, whatever is in it.
         if bound.app is not self.facts:
             caller = caller_with(bound.app, self._secret)
             if caller is None:
+                # Its leases stay: the Gateway's clients are still connected, and a new AUTH goes on with them.
                 self._let_go()
                 raise NoAuth("The secret that this connection gave is no longer accepted. Send AUTH app-key app-secret")
             self._stand(bound.app, caller)
@@ -310,6 +316,7 @@ class Client:
         """Raise `ScopeMissing` unless the secret stands for these scopes, and what `app` raises."""
         self.app()
         assert self.caller is not None, "it is bound together with the App"
+        # In C, since each command comes by here.
         if not self.caller.scopes.issuperset(needed):
             self.caller.require(needed)  # words the refusal
 
@@ -344,6 +351,7 @@ class Client:
     def hold_lease(self, gateway: Gateway) -> None:
         """This connection speaks for the Gateway at that epoch, and no other one, from now on."""
         key = gateway.app_key, gateway.name
+        # A renewal gives the same one. A higher epoch is another, in the place of the lower.
         if self.leases.get(key) is not gateway:
             self._drop_lease(key)
             self.leases[key] = gateway
@@ -357,6 +365,7 @@ class Client:
 
     def let_go_of_leases(self) -> None:
         """The connection is gone, or forgets what it agreed on."""
+        # A copy, as each drop removes one.
         for key in list(self.leases):
             self._drop_lease(key)
 
@@ -364,6 +373,7 @@ class Client:
         gateway = self.leases.pop(key, None)
         if gateway is None:
             return
+        # Another connection may speak for the same Gateway.
         self.worker.lease_holders[gateway] -= 1
         self.worker.let_go_if_unheld(gateway)
 

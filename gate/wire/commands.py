@@ -94,6 +94,7 @@ COMMANDS: dict[bytes, Command] = {
     },
 }
 
+# Filled later, since the handler of MULTI holds the table itself.
 QUEUEING.update({name: transactions.queueing(row) for name, row in COMMANDS.items()})
 QUEUEING[b"MULTI"] = COMMANDS[b"MULTI"]._replace(answer=transactions.nested, needs=_NO_APP)
 
@@ -105,6 +106,7 @@ def answer(
 
     `outage` says why there is no bracket: then what asks the Replica is refused with it, and the rest is answered.
     """
+    # Names in lower case are as good, as in Redis; the fast ways leave those to this one.
     name = parts[0].upper()
     command = client.table.get(name)
     if client.app_reading is None:
@@ -112,6 +114,7 @@ def answer(
         if client.stranger_commands > MAX_STRANGER_COMMANDS:
             return _end(client, _TOO_MANY_BEFORE_AUTH)
     if command is None:
+        # Of a request line and of a Host header: what a browser can be made to send.
         if name in _HTTP_NAMES or parts[-1].upper().startswith(_HTTP_VERSION):
             return _end(client, _HTTP_REFUSED)
         _note_error(client)

@@ -110,7 +110,7 @@ class Connection(asyncio.BufferedProtocol):
         if self.line is not None:  # first: the transport closes the descriptor next, whatever is raised here
             self.line.leave()
             self.line = None
-        self._server.closed(self)
+        self._server.closed(self)  # its slot is free at once
         self._backlog.clear()
         self._rest = b""
         self.outbox.abandon()
@@ -148,7 +148,7 @@ class Connection(asyncio.BufferedProtocol):
         if self.revision_wait.deadline_ms:
             self.revision_wait.received(is_rest=self._is_full)
         self._is_full = is_full
-        self._rest += received
+        self._rest += received  # less than one turn's bytes was left
         turns = self.worker.turns
         if self.client.app_reading is None:
             self._stranger_bytes += len(received)
@@ -160,7 +160,7 @@ class Connection(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """The peer finished sending: its replies are flushed, then the transport closes itself."""
         self._server.stalls(self)
-        self.outbox.abandon_pending()
+        self.outbox.abandon_pending()  # it may be gone: no Session is left without a client
         if self._backlog or self._rest or self.revision_wait.is_on or self.outbox:
             self._draining = True
             return True
@@ -184,14 +184,14 @@ class Connection(asyncio.BufferedProtocol):
         self._draining = True
         if self.line is not None:
             self.line.disarm()
-        self.outbox.hurry()
+        self.outbox.hurry()  # else a `BLOCK` of a minute would outlast the drain
         self._close_when_done()
 
     def refuse(self, problem: str) -> None:
         """Send the error and close, whatever else was to be answered."""
         if self.line is None or self.line.transport.is_closing():
             return
-        self._draining, self._rest = True, b""
+        self._draining, self._rest = True, b""  # what is received from here on is not answered
         self._backlog.clear()
         self.line.write(error(problem))
         self.line.close()
@@ -257,7 +257,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._stalled_since_ms = 0  # it got somewhere
                 self._write(self._answered(commands, until_us))
                 if self._is_held() or self.client.quitting:
-                    break
+                    break  # what follows waits, or is not answered any more
             now_us = monotonic_us()
         self.client.usage.add(from_us, now_us)
 
@@ -289,7 +289,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         # The core's poll knows the deployment's age limit only.
         if app.checks is not None and app.app is client.facts and not app.has_own_age_limit:
-            line.arm(app.checks, app.sync)
+            line.arm(app.checks, app.sync)  # last: the core may answer as soon as this returns
 
     def _wait_for_a_turn(self) -> None:
         if self.line is not None and not (self.is_waiting or self.line.transport.is_closing()):
@@ -327,7 +327,7 @@ class Connection(asyncio.BufferedProtocol):
                 reply = too_late(self.worker, reply) if reply.late is None else reply.late()
             done += 1
             if isinstance(reply, PendingReply):
-                self._write(b"".join(replies))
+                self._write(b"".join(replies))  # first: they stand in front of it
                 replies.clear()
                 self.outbox.wait_for(reply)
                 if self._is_held():
@@ -345,7 +345,7 @@ class Connection(asyncio.BufferedProtocol):
         if not replies or self.line is None:
             return
         if self.outbox:
-            self.outbox.put(replies)
+            self.outbox.put(replies)  # behind those that wait, in the order of the commands
         else:
             self.line.write(replies)
 

@@ -130,5 +130,6 @@ def _typed(argument: Argument) -> str:
         between = "|" if argument.kind == "oneof" else " "
         text = between.join(map(_typed, argument.choices)) or argument.name
         text = f"{argument.token} {text}" if argument.token else text
+    # Once as required, then once more for those that may follow.
     text = f"{text} [{text} …]" if argument.multiple and not argument.optional else text
     return f"[{text}{' …' if argument.multiple else ''}]" if argument.optional else text

@@ -62,6 +62,7 @@ def events(client: Client, arguments: Sequence[bytes]) -> PendingReply:
     client.session_service()
     if options.block_ms:
         _refuse_one_too_many(client.worker)
+    # Reads the App now: in a task it would be outside of the bracket.
     look = _Look(client, options)
     reading = asyncio.get_running_loop().create_task(look.answered(after))
     reading.add_done_callback(lambda done: done.cancelled() or done.exception())  # the peer may be gone by then
@@ -102,12 +103,14 @@ class _Look:
         """Answer what there is."""
         self._is_hurried = True
         if self._limit is not None and not self._limit.expired():
+            # The wait ends as if its time were over, in the next pass of the loop.
             self._limit.reschedule(asyncio.get_running_loop().time())
 
     async def answered(self, after: Cursor | None) -> bytes:
         feed = self._service.feed(self._app_key)
         self._cursor = after or await feed.head()
         if after is not None:
+            # Also with BLOCK: what is there already is answered at once.
             await self._look_back()
         if self._block_ms and not (self._written or self._is_hurried or self._worker.draining):
             await self._wait(self._cursor)
@@ -142,6 +145,7 @@ class _Look:
                 async for some in news:
                     for at in range(0, len(some), step):
                         piece = some[at : at + step]
+                        # Bound as a default: the name has another value once the turn comes.
                         await in_turn(self._worker.turns, lambda piece=piece: self._take(piece))  # type: ignore[misc]
                         if self._written:
                             return
@@ -162,6 +166,7 @@ class _Look:
 
     def _take(self, found: Sequence[Event]) -> None:
         for one in found:
+            # Its Gateway need not report kicks: from here on the Session is not brought back.
             if one.kind == "kick":
                 self._service.forget((self._app_key, one.gateway), one.session)
             if self._gateway is None or (one.kind == "kick" and one.gateway == self._gateway):
@@ -191,6 +196,7 @@ def _options(options: Sequence[bytes]) -> _Options:
 
 
 def _whole_number(name: str, value: bytes, most: int) -> int:
+    # The length first: `int` refuses thousands of digits with an error of its own.
     if not value.isdigit() or len(value) > 8 or not 1 <= int(value) <= most:
         raise InvalidInput(name, f"must be a whole number from 1 to {most}, got {shown(value[:40])!r}")
     return int(value)

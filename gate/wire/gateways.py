@@ -70,6 +70,7 @@ def lease(client: Client, arguments: Sequence[bytes]) -> PendingReply:
 
     def word() -> bytes:
         gateway = taking.result()
+        # The connection may have sent AUTH for another App while Redis was asked.
         if client.app_key == app_key:
             client.hold_lease(gateway)
         return replies.integer(service.lease_ttl_ms)
@@ -92,6 +93,7 @@ def connect(client: Client, arguments: Sequence[bytes]) -> PendingReply:
         client.session_service()  # raises what says so
     platform = parse_platform(arguments[1])
     ip = parse_address(arguments[3]) if len(arguments) > 3 else ""
+    # As sent: a name of which there is a lease needs no check of its form.
     gateway = client.leases.get((client.app().app.key, arguments[2]))
     if gateway is None:
         name = parse_gateway(arguments[2]).decode()
@@ -102,6 +104,7 @@ def connect(client: Client, arguments: Sequence[bytes]) -> PendingReply:
         raise SessionRefused("draining", "this node is shutting down: connect the Session through another one")
     client.app_if_young()
     try:
+        # Latin-1 takes any bytes: what is no Token is refused as malformed.
         by = authorize_connect(worker.reading, arguments[0].decode("latin-1"), wall_ms(), gateway.app_key)
     except TokenRefused as refused:
         if reason := TOKEN_REASONS.get(refused.fault):
@@ -133,10 +136,12 @@ class _Connecting(msgspec.Struct):
         try:
             outcome = self.pending.result()
         except StoreUnavailable as away:
+            # It may be open, and no reply will say under which id.
             if away.outcome == "unknown":
                 self.abandon()
             raise
         if outcome is OpenOutcome.OK:
+            # `abandon` closes it; this later outcome put it back among the Sessions to keep.
             if self.is_abandoned:
                 self.gateway.forget(self.session.id)
             return replies.bulk(self.session.id.encode())
@@ -178,6 +183,7 @@ def disconnect(client: Client, arguments: Sequence[bytes]) -> PendingReply:
 
     if len(closing) == 1:
         return PendingReply(closing[0].arrival, word)
+    # All calls of a batch have the same future, which `gather` would cancel with itself.
     arrivals = [asyncio.shield(pending.arrival) for pending in closing]
     return PendingReply(asyncio.gather(*arrivals, return_exceptions=True), word)
 

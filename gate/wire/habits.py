@@ -34,6 +34,7 @@ def configuration(client: Client, arguments: Sequence[bytes]) -> bytes:
     """`CONFIG GET pattern …`: nothing is configured over this port."""
     if arguments[0].upper() != b"GET" or len(arguments) < 2:
         raise Reply("ERR CONFIG has only GET here: settings are options of gate serve")
+    # A set: each setting is answered once, however many patterns fit it.
     asked_for = {name for pattern in arguments[1:] for name in alike(_SETTINGS, pattern)}
     return replies.encode({name: value for name, value in _SETTINGS.items() if name in asked_for}, client.resp3)
 
@@ -54,16 +55,19 @@ def client_command(client: Client, arguments: Sequence[bytes]) -> bytes:
     if word == b"ID":
         return replies.integer(client.id)
     if word == b"GETREDIR":
+        # As where tracking is off.
         return replies.integer(-1)
     if word == b"GETNAME":
         return replies.bulk(client.name) if client.name else replies.encode(None, client.resp3)
     if word in (b"INFO", b"LIST"):
+        # This connection alone: what others are is not shown to strangers.
         line = b"id=%d addr=%s name=%s resp=%d" % (client.id, client.peer.encode(), client.name, 2 + client.resp3)
         return replies.bulk(line + b"\n")
     if word == b"SETNAME":
         client.name = client_name(rest[0])
     elif word == b"REPLY" and rest[0].upper() != b"ON":
         raise Reply("ERR CLIENT REPLY has only ON here: read the replies, or pipeline")
+    # Only behind TRACKING with OPTIN, which is answered OK.
     elif word == b"CACHING":
         raise Reply(_NO_TRACKING)
     elif word == b"SETINFO" and rest[0].upper() not in (b"LIB-NAME", b"LIB-VER"):
@@ -85,6 +89,7 @@ def _tracking(rest: Sequence[bytes]) -> bytes:
     raise Habit(_NO_TRACKING)
 
 
+# Arguments behind the word. What most clients send on connecting is among these.
 _CLIENT_ARITY = {
     b"CACHING": 1,
     b"CAPA": 1,
@@ -149,7 +154,9 @@ def unsubscribed(kind: bytes) -> Handler:
     """`UNSUBSCRIBE` and its like, which some clients send as a heartbeat: there was no subscription."""
 
     def answer(client: Client, arguments: Sequence[bytes]) -> bytes:
+        # In RESP3 a push, which a client does not take for the reply to its next command.
         begin = b">3\r\n" if client.resp3 else b"*3\r\n"
+        # Without a channel Redis answers once, with null in its place.
         channels = [replies.bulk(one) for one in arguments] or [replies.null(client.resp3)]
         return b"".join(begin + replies.bulk(kind) + channel + replies.ZERO for channel in channels)
 

@@ -34,6 +34,7 @@ MAX_DIGITS = 18
 
 def auth(client: Client, arguments: Sequence[bytes]) -> bytes:
     """`AUTH app-key app-secret` binds the connection to an App; the secret may be that of one of its keys."""
+    # In Redis the password of the user `default`, which a client sends that was given no user name.
     if len(arguments) == 1:
         auth_failed("resp", "missing", peer=client.peer)
         raise Reply(f"WRONGPASS {_PASSWORD_ALONE}")
@@ -43,6 +44,7 @@ def auth(client: Client, arguments: Sequence[bytes]) -> bytes:
 
 def hello(client: Client, arguments: Sequence[bytes]) -> bytes:
     """`HELLO [2|3] [AUTH key secret] [SETNAME name]` → a map about the server."""
+    # The client changes only once all of it was found right: a HELLO that is refused leaves the connection as it was.
     resp3 = client.resp3
     if arguments:
         if arguments[0] not in (b"2", b"3"):
@@ -71,6 +73,7 @@ def hello(client: Client, arguments: Sequence[bytes]) -> bytes:
 def _hello_options(client: Client, options: Sequence[bytes]) -> tuple[tuple[bytes, bytes] | None, bytes | None]:
     credentials, name, at = None, None, 0
     while at < len(options):
+        # `left` words stand behind this one.
         word, left = options[at].upper(), len(options) - at - 1
         if word == b"AUTH" and left >= 2:
             credentials = (options[at + 1], options[at + 2])
@@ -97,14 +100,17 @@ def _bind(client: Client, key: bytes, secret: bytes) -> None:
     app = client.worker.reading.app(app_key) if app_key else None
     # Compare with every secret, and with one if the App is unknown, so that the response time reveals nothing.
     caller = caller_with(_NO_APP if app is None else app.app, secret)
+    # An empty secret is never right, though the one of `_NO_APP` is.
     if app is None or caller is None or not secret:
         auth_failed("resp", "unknown-app" if app is None else "wrong-secret", app_key if app else "", client.peer)
+        # The name that clients send by themselves where only a password is configured.
         problem = _PASSWORD_ALONE if app is None and key == b"default" else _WRONG
         raise WrongPass(f"{problem}.{_wrong_again(client)}")
     client.bind(app_key, app, secret, caller)
 
 
 def _wrong_again(client: Client) -> str:
+    # Never set back, also not by a right secret: one that is known must not buy more tries at others.
     client.wrong_auths += 1
     if client.wrong_auths < MAX_WRONG_AUTHS:
         return ""
@@ -145,6 +151,7 @@ def select(client: Client, arguments: Sequence[bytes]) -> bytes:
     return replies.OK
 
 
+# Possessive: a name of 64 kB with a space at its end is read once.
 _CLIENT_NAME = re.compile(rb"[!-~]*+")
 
 
@@ -153,6 +160,7 @@ def client_name(name: bytes) -> bytes:
         raise Reply(
             "ERR Client names cannot contain spaces, newlines or special characters. Use letters, digits and punctuation"
         )
+    # It is kept as long as the connection: ten thousand long ones would be memory that strangers fill.
     return name[:64]
 
 

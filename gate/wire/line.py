@@ -60,6 +60,7 @@ class Line:
             return
         descriptor = transport.get_extra_info("socket").fileno()
         encrypted = (transport.receive, transport.transmit) if isinstance(transport, TlsTransport) else ()
+        # From here on the poll reads; what the transport has not sent yet goes out before it writes.
         self.socket = sockets.add(descriptor, on_bytes, self._ended, self._unsent, on_used, *encrypted)
         self._is_behind = transport.get_write_buffer_size() > 0
         if self._is_read:
@@ -84,6 +85,7 @@ class Line:
                     return
                 self._is_behind = self.transport.get_write_buffer_size() > 0
             if not self._is_behind:
+                # The kernel may take a part. The transport sends the rest, when the peer reads.
                 sent = self.socket.send(replies)
                 if sent == len(replies):
                     return
@@ -206,6 +208,7 @@ class Outbox:
                 reply, weight = head, 1 + len(head) // BYTES_A_REPLY
             self.weight -= weight
             if isinstance(reply, PendingReply):
+                # It keeps its place: what is behind it waits for it, too.
                 queue[0] = reply
                 self.weight += reply.weight
                 reply.arrival.add_done_callback(self._on_ready)

@@ -87,6 +87,7 @@ class WireServer:
         """Count it in; False if there are too many."""
         self.connections.add(connection)
         self._all_closed.clear()
+        # Also one that is refused next: its end is counted as well.
         self.worker.connections += 1
         self.worker.connections_total += 1
         if connection.handshake is not None:
@@ -105,6 +106,7 @@ class WireServer:
     def stalls(self, connection: Connection) -> None:
         """Look at it on every tick until it owes nothing."""
         self.stalling.add(connection)
+        # Its time begins now, not with the next tick.
         connection.stalled_ms(monotonic_ms())
 
     def stands(self, connection: Connection) -> None:
@@ -115,6 +117,7 @@ class WireServer:
         """Listen. `OSError` says why that can't be."""
         loop = asyncio.get_running_loop()
         options = self._options
+        # Before the first peer: a connection looks for the poll once, when it is made.
         self._poll(loop)
         bound = dual_stack_socket(options.host, options.port, reuse_port=options.reuse_port)
         server = await (
@@ -127,8 +130,10 @@ class WireServer:
         self._servers.append(server)
         self.port = server.sockets[0].getsockname()[1]
         for listening in server.sockets:
+            # Accepted sockets inherit it: a peer that vanished without a word gives its slot back.
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if options.unix_fd is not None:
+            # Bound by the parent: workers can't share a path as they share a port.
             handed = socket.socket(fileno=options.unix_fd)
             self._servers.append(await loop.create_unix_server(self.make, sock=handed, backlog=BACKLOG))
         elif options.unix_path:
@@ -139,6 +144,7 @@ class WireServer:
     def use_tls(self, context: ssl.SSLContext, host: str, port: int) -> None:
         """Serve TLS there; if it is served already, new connections get this context. `OSError` if the port can't be had."""
         if self._tls is not None:
+            # Open connections keep the context of their handshake.
             self._tls.context = context
             return
         listener = TlsListener(
@@ -166,6 +172,7 @@ class WireServer:
         if self._tick is not None:
             self._tick.cancel()
         self.stop_listening()
+        # GATE.CONNECT is refused from here on; checks go on for the grace.
         self.worker.draining = True
         await asyncio.sleep(min(DRAIN_GRACE_S, timeout_s))
         for connection in list(self.connections):
@@ -181,6 +188,7 @@ class WireServer:
 
     def close_worker(self) -> None:
         """Give back what the worker holds."""
+        # The poll first: it reads facts through the Reading that is closed next.
         sockets, self.worker.sockets = self.worker.sockets, None
         if sockets is not None:
             asyncio.get_running_loop().remove_reader(sockets.fileno())
@@ -200,6 +208,7 @@ class WireServer:
 
     def _ticked(self) -> None:
         now_ms = monotonic_ms()
+        # A copy: one that is cut leaves the set.
         for connection in list(self.stalling):
             stalled_ms = connection.stalled_ms(now_ms)
             if not stalled_ms:
@@ -220,6 +229,7 @@ async def serve_wire(options: WireOptions) -> WireServer:
     reading = Reading(options.replica_dir, options.cached_users)
     worker = Worker(
         reading,
+        # To `serve` is to have no limit; the age is shown all the same.
         max_staleness_ms=options.max_staleness_ms if options.on_stale == "refuse" else 0,
         time_bounds_us=options.time_bounds_us,
     )

@@ -49,6 +49,7 @@ def command(rows: Rows, client: Client, arguments: Sequence[bytes]) -> bytes:
 
 
 Write = Callable[[Rows, Sequence[bytes], bool], bytes]
+# By form and protocol: four at most, as the rows never change.
 _written: dict[tuple[Write, bool], bytes] = {}
 
 
@@ -74,6 +75,7 @@ def _filtered(listed: Sequence[bytes], rest: Sequence[bytes]) -> list[replies.Va
         return [*alike(names, rest[2])]
     value = rest[2].decode("latin-1").lower()
     if rest[1].upper() == b"MODULE":
+        # The commands of Redis's own names belong to no module.
         return [name for name in names if value == "gate" and name.startswith("gate.")]
     return [name for name in names if value in _categories(name.upper().encode())]
 
@@ -84,6 +86,7 @@ def _entries(rows: Rows, names: Sequence[bytes], resp3: bool) -> bytes:
 
 
 def _entry(name: bytes, row: Command, resp3: bool) -> bytes:
+    # As Redis counts: the name included, and negative where more may follow.
     arity = row.least + 1 if row.least == row.most else -(row.least + 1)
     categories = replies.Statuses(f"@{one}" for one in _categories(name))
     no_tips = no_keys = replies.Statuses()

@@ -28,15 +28,18 @@ def online(client: Client, arguments: Sequence[bytes]) -> PendingReply:
         raise InvalidInput("users", f"at most {MAX_ONLINE_USERS} in one GATE.ONLINE, {len(arguments)} were sent")
     check_user_ids(arguments, "user")
     service, app_key = client.session_service(), client.app().app.key
+    # A script for all would hold up every other command of Redis for 5 ms.
     pieces = [arguments[at : at + USERS_A_SCRIPT] for at in range(0, len(arguments), USERS_A_SCRIPT)]
     pending = [service.online(app_key, piece) for piece in pieces]
 
     def word() -> bytes:
+        # The first failure is raised: no part of an answer is sent.
         return replies.yes_or_no([one for pending in pending for one in pending.result()])
 
     weight = 1 + len(arguments) // USERS_A_REPLY
     if len(pending) == 1:
         return PendingReply(pending[0].arrival, word, weight=weight)
+    # All calls of a batch have the same future, which `gather` would cancel with itself.
     arrivals = [asyncio.shield(pending.arrival) for pending in pending]
     return PendingReply(asyncio.gather(*arrivals, return_exceptions=True), word, weight=weight)
 
@@ -61,6 +64,7 @@ def route_decided(client: Client, arguments: Sequence[bytes]) -> Asking:
     app = client.app_if_young()
     sender, recipient = arguments
     verdict = app.word(sender, recipient)
+    # Counted here, as EXEC may ask Redis much later or not at all.
     client.worker.count([verdict])
     app_key = app.app.key
 

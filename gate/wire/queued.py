@@ -52,8 +52,10 @@ class Queued:
 
     def put(self, command: Command, arguments: Sequence[bytes]) -> None:
         """Raises `InvalidInput` where it is too much."""
+        # Its commands are still answered QUEUED, as Redis does; nothing of them is kept.
         if self.is_spoiled:
             return
+        # The name counts as an argument.
         size = sum(map(len, arguments)) + BYTES_AN_ARGUMENT * (len(arguments) + 1)
         weight = self.weight + (1 if command.weigh is None else command.weigh(arguments))
         if weight > MAX_QUEUED_WEIGHT:
@@ -76,6 +78,7 @@ class Queued:
         self._bytes += size
         self._worker.queued_bytes += size
         self.entries.append(Entry(command, arguments))
+        # A dict for its order: the first is the oldest transaction.
         self._worker.queues[self] = None
 
     def _make_room(self, size: int) -> None:
@@ -86,6 +89,7 @@ class Queued:
             if oldest is None:
                 return
             oldest.made_room = True
+            # At once, and not when its EXEC comes, which may be never.
             oldest.spoil()
 
     def demand(self, revisions: Sequence[Revision]) -> None:

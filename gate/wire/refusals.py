@@ -56,6 +56,7 @@ _TOKEN_CODES = {"user-banned": "BANNED", "user-deactivated": "DEACTIVATED"}
 _SESSION_CODES = {"no-lease": "NOLEASE", "fenced": "FENCED"}
 
 
+# A kind that is not here is worded as the one that it is derived from: `StoreUnavailable` as `Unavailable`.
 _CODES: tuple[tuple[type[GateError], str], ...] = (
     (Reply, ""),
     (NoAuth, "NOAUTH "),
@@ -73,6 +74,7 @@ def unknown_command(parts: Sequence[bytes]) -> bytes:
     """As Redis words it."""
     shown = parts[0][:_SHOWN_ARGUMENTS_BYTES]
     beginning = b""
+    # Bounded while it is put together: the arguments may be 2 MB.
     for argument in parts[1:]:
         if len(beginning) >= _SHOWN_ARGUMENTS_BYTES:
             break

@@ -116,6 +116,7 @@ def _append(parts: list[bytes], value: Value, resp3: bool) -> None:
         for key, item in value.items():
             parts.append(bulk(key))
             _append(parts, item, resp3)
+    # Before tuples, which it is too.
     elif isinstance(value, Statuses):
         parts.append(set_header(len(value), resp3))
         parts += map(simple, value)
@@ -146,6 +147,7 @@ def _digits(number: float) -> bytes:
         return b"inf" if number > 0 else b"-inf"
     if math.isnan(number):
         return b"nan"
+    # Redis writes whole numbers without a point.
     return repr(number).encode().removesuffix(b".0")
 
 

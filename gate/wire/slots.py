@@ -51,6 +51,7 @@ class Slots:
         self._taken.add(newcomer)
         if self._kept and self._are_scarce:
             self._make_room()
+        # Still so if all others have an App or came by the unix socket.
         if len(self._taken) > self._most:
             self._taken.discard(newcomer)
             return False
@@ -59,6 +60,7 @@ class Slots:
 
     def pass_on(self, handshake: Handshake, connection: Connection) -> bool:
         """The handshake is done: its connection goes on in its slot and its time. False if it lost the slot meanwhile."""
+        # Its time goes on: a slow handshake gets no second one.
         since_ms = self._strangers.pop(handshake, None)
         if since_ms is None:
             return False
@@ -75,6 +77,7 @@ class Slots:
     def stands(self, connection: Connection, now_monotonic_ms: int) -> None:
         """It got an App, or has none any more."""
         self._strangers.pop(connection, None)
+        # At the end of the order: its time begins now.
         if connection.is_stranger and connection in self._taken:
             self._strangers[connection] = now_monotonic_ms
 
@@ -93,6 +96,7 @@ class Slots:
         """Take the slot of the oldest stranger, where strangers have more than the newcomers' share, or all are taken."""
         if len(self._strangers) < self._kept and len(self._taken) <= self._most:
             return
+        # A dict keeps the order in which they came.
         oldest = next((one for one in self._strangers if not one.is_local), None)
         if oldest is not None:
             self._leave(oldest, FULL)

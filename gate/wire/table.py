@@ -80,4 +80,5 @@ class Command(NamedTuple):
         return self.needs is not None
 
 
+# By name, in capitals.
 Table = Mapping[bytes, Command]

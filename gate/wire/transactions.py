@@ -82,6 +82,7 @@ def queueing(command: Command) -> Command:
     def put(client: Client, arguments: Sequence[bytes]) -> bytes:
         assert client.queued is not None
         client.queued.put(command, arguments)
+        # Read now, so that EXEC waits once for all of them, and not for each in turn.
         if len(arguments) > 2 and command.answer in _MAY_DEMAND:
             client.queued.demand(checks.demanded(arguments))
         return QUEUED
@@ -98,6 +99,7 @@ def execute(client: Client, arguments: Sequence[bytes]) -> bytes | RevisionDeman
     queued = client.queued
     if queued is None:
         raise Reply("ERR EXEC without MULTI: send MULTI first, then the commands, then EXEC")
+    # Before the other refusal: what made room for others was spoiled by that, not by an error of its own.
     if queued.made_room:
         client.end_queue()
         raise Reply(
@@ -111,6 +113,7 @@ def execute(client: Client, arguments: Sequence[bytes]) -> bytes | RevisionDeman
             "Correct the command that was refused, and send all of it again"
         )
     if demanded := _demanded(client, queued):
+        # It waits now for what it demands, and may not be dropped for others meanwhile.
         queued.begin()
         return RevisionDemand(demanded, late=lambda: _carried_out(client))
     return _carried_out(client)
@@ -130,6 +133,7 @@ def _carried_out(client: Client) -> bytes | PendingReply:
     if queued.weight > AT_ONCE_WEIGHT and client.app_key is not None:
         return execution.later(client.app_key)
     try:
+        # In the place of the batch's own bracket: all of EXEC is one commit, with an age that was read before it.
         client.worker.begin_dated()
     except GateError as outage:
         for _ in execution.facts(outage):
@@ -168,6 +172,7 @@ class Execution:
     def facts(self, outage: GateError | None = None) -> Generator[None, None, None]:
         """Answer from the bracket at hand what needs no Redis, and line up the rest; yields between two commands."""
         for at, (command, arguments) in enumerate(self._entries):
+            # Not before the first: a turn that was waited for answers something.
             if at:
                 yield
             try:
@@ -198,6 +203,7 @@ class Execution:
         def ask() -> bytes | PendingReply:
             if command.needs is not None:
                 self._client.permit(command.needs)
+            # Permitted again by now: the App or its key may be gone since the facts were read.
             reply = command.answer(self._client, arguments)
             assert not isinstance(reply, RevisionDemand), command
             return reply
@@ -208,6 +214,7 @@ class Execution:
         """`facts` from another Reading, which is in the place of the worker's for each piece."""
         client, worker, pieces = self._client, self._worker, self.facts()
         by_view = client.facts, client.caller
+        # In the view the App may have other settings. What is found by them is kept for the view alone.
         is_done = False
         while not is_done:
             bound = client.app_reading, client.facts, client.caller, client.hot_app
@@ -215,6 +222,7 @@ class Execution:
             if client.app_reading is not None:
                 client.app_reading, (client.facts, client.caller) = view.app, by_view
             try:
+                # `self` stands for the end, since no piece yields it.
                 is_done = next(pieces, self) is self
             finally:
                 worker.swap_reading(*before)
@@ -261,6 +269,7 @@ class Execution:
         """Ask, and take what came, for a slice."""
         until_us = monotonic_us() + SLICE_US
         while monotonic_us() < until_us:
+            # Replies first: each makes room for a question.
             if self._is_next_here():
                 self._take()
             elif self.asks and not self._is_full():
@@ -272,6 +281,7 @@ class Execution:
         return bool(self._awaited) and self._awaited[0][1].arrival.done()
 
     def _is_full(self) -> bool:
+        # Behind a lease nothing is asked before its answer: a connect may depend on it.
         return self._awaited_weight >= MAX_AWAITED or (bool(self._awaited) and self._awaited[-1][1].holds_back)
 
     def _ask(self, at: int, ask: Asking) -> None:
@@ -302,6 +312,7 @@ class Execution:
         except GateError as refusal:
             reply = refused(refusal)
         if isinstance(reply, PendingReply):
+            # Its turn is still the first, whatever else it waits for.
             self._awaited.appendleft((at, reply))
             self._awaited_weight += reply.weight
             self._note_undoing(reply)
@@ -311,6 +322,7 @@ class Execution:
     def _note_undoing(self, reply: PendingReply) -> None:
         if reply.abandon is not None:
             self._undoings.append(reply.abandon)
+            # Sent after the peer's last word: no client will learn of it.
             if self._is_abandoned:
                 reply.abandon()
 

@@ -38,11 +38,11 @@ from gate.http.v1.gating import MembersPage, members_page
 from gate.replica.reader import app_of
 from gate.store.writer import WriteReceipt
 
+# That one call may name: an end user blocks by hand.
 MAX_OWN_LIST_USERS = 100
-"""That one call may name: an end user blocks by hand."""
 MAX_OWN_LIST_PAGE = 1_000
+# Who did it, as the audit names an owner that changed its own list.
 BY_ITSELF = "user"
-"""Who did it, as the audit names an owner that changed its own list."""
 
 
 Users = Annotated[list[bytes], up_to(MAX_OWN_LIST_USERS)]
@@ -97,6 +97,7 @@ def listed(asking: ClientContext, user: bytes) -> ListedOrNot:
     """Whether one User is on it → user, listed, until. From the Replica, so also while Redis is away."""
     with asking.deps.replica as snapshot:
         until_ms = app_of(snapshot, asking.app_key).entry_until_ms(ListKind.BLACKLIST, asking.user, user)
+    # An entry that has ended counts as absent, though it may still be stored.
     is_listed = until_ms > asking.now_ms
     return ListedOrNot(user=json_id(user), listed=is_listed, until=until_json(until_ms) if is_listed else None)
 

@@ -59,6 +59,7 @@ async def refuse(
             reconnect_ms=spread_ms,
         )
     else:
+        # The reasons of `closing` are shorter than the errors of the API: `banned` for `user-banned`.
         word = str(problem.body["error"]).removeprefix("user-")
         refusal = REFUSALS[word]
         wait_ms = int(problem.headers.get("Retry-After", "0")) * 1_000 + spread_ms
@@ -74,6 +75,7 @@ async def refuse(
         await close_with(socket, said, CLOSE_WITHIN_S if waits else 0)
     except (TimeoutError, ConnectionError):
         if request.transport is not None:
+            # Else what it does not read would keep the connection.
             request.transport.abort()
 
 
@@ -90,6 +92,7 @@ async def _ban_ends(deps: Deps, by: Verified) -> int | None:
     while True:
         with deps.replica as snapshot:
             app = snapshot.app(by.app.key)
+            # Read again each time: a bracket must not outlast a wait.
             until_ms = 0 if app is None else app.user(by.user).banned_until_ms
         if until_ms > deps.now_ms() or waited_s >= BAN_SEEN_WITHIN_S:
             return until_ms if 0 < until_ms < FOREVER_MS else None

@@ -59,6 +59,7 @@ def client_request(request: web.Request, deps: Deps, now_ms: int) -> ClientReque
     """The call of the User whose Token the request bears; `TokenRefused` if it is not valid. Redis is not asked."""
     given = bearer(request.headers)
     with deps.replica as snapshot:
+        # From one snapshot: the settings are those by which the Token was accepted.
         claims = token.verify(given, snapshot.app, now_ms)
         facts = app_of(snapshot, claims.app).app
     return ClientRequest(request, deps, facts, now_ms, user_caller(claims.user), claims.user)

@@ -29,11 +29,12 @@ from gate.http.requests import Body, Shape, named_mistake, shape_of
 from gate.http.v1.presence import seen_presences
 from gate.presence.local_gateway import LocalSession
 
+# A thousand of the longest ids, each byte escaped, fit in a question about Presence.
 MAX_MESSAGE_BYTES = 128 * 1024
-"""A thousand of the longest ids, each byte escaped, fit in a question about Presence."""
+# Of the client's own mark of a message, which the answer repeats.
 MAX_MESSAGE_ID_CHARS = 128
+# The first message, and WebSocket pings and pongs before it.
 MAX_FRAMES_BEFORE_TOKEN = 10
-"""The first message, and WebSocket pings and pongs before it."""
 _FIRST = 'the first message must be {"type": "token", "token": TOKEN}'
 
 Answer = dict[str, Any]
@@ -207,6 +208,7 @@ async def _answered(conversation: Conversation, sent: dict[str, Any]) -> Answer:
         return {"type": "logout"}
     if sent["type"] == "token":
         return _renewed(conversation, str(sent["token"]))
+    # Not by a ping or a newer Token, which the app sends without its User.
     session.is_active = True
     if sent["type"] == "active":
         return {"type": "active"}
@@ -217,10 +219,13 @@ async def _answered(conversation: Conversation, sent: dict[str, Any]) -> Answer:
             raise TokenRefused("app-unknown", "the App was removed")
         facts = app.app
         # The Session may outlive its Token, where the App says so; what the Token stood for does not.
+        # Looked up for each message, since facts change while the connection lasts.
         token.check_standing(facts, session.generation, session.expires_at_ms, now_ms)
         token.check_user(session.minted_at_ms, app.user(session.user), now_ms)
     answers, limits = _TABLE[shape.declared]
+    # Before the message is checked: wrong ones cost as much.
     deps.limiter.spend(facts, limits, session.user)
+    # Each User that is asked about counts as well; past the most that one message may name, it is refused anyway.
     if shape.declared in (Presence, Watch):
         deps.limiter.spend_asked(facts, session.user, min(len(sent["users"]), presence.MAX_CLIENT_PRESENCE_USERS))
     asking = _Asking(deps, facts, now_ms, session.user, conversation)
@@ -268,6 +273,7 @@ async def _unblock(asking: MessageContext, message: Unblock) -> Answer:
 _ON_LISTS = (*limit_names("/client/v1/blacklist"), EACH_CLIENT)
 _ON_CONNECT = (*limit_names("/client/v1/connect"), EACH_CLIENT)
 _ON_PRESENCE = (*limit_names("/client/v1/presence"), EACH_CLIENT)
+# What answers a message, and the App's limits that it counts against: those of the call over HTTP.
 _TABLE: dict[type[Body], tuple[Callable[[Any, Any], Awaitable[Answer]], tuple[str, ...]]] = {
     Presence: (_presence, _ON_PRESENCE),
     Watch: (_watch, _ON_PRESENCE),
@@ -276,7 +282,6 @@ _TABLE: dict[type[Body], tuple[Callable[[Any, Any], Awaitable[Answer]], tuple[st
     Block: (_block, _ON_LISTS),
     Unblock: (_unblock, _ON_LISTS),
 }
-"""What answers a message, and the App's limits that it counts against: those of the call over HTTP."""
 
 TYPES: dict[str, type[Body]] = {
     "ping": Ping,
@@ -293,6 +298,7 @@ TYPES: dict[str, type[Body]] = {
 
 
 def _object(text: str) -> dict[str, Any]:
+    # Each part becomes a Python object, far larger than its text. A short text can't have so many.
     if len(text) > MAX_JSON_PARTS and text.count(",") + text.count("[") + text.count("{") > MAX_JSON_PARTS:
         raise InvalidInput("message", f"must hold at most {MAX_JSON_PARTS} commas and opening brackets")
     try:
@@ -303,10 +309,12 @@ def _object(text: str) -> dict[str, Any]:
         raise InvalidInput("message", f"must be a JSON object, got {type(sent).__name__}")
     mark = sent.get("id")
     if (
+        # A bool is an int to Python.
         isinstance(mark, bool)
         or not isinstance(mark, str | int | float | None)
         or len(str(mark)) > MAX_MESSAGE_ID_CHARS
     ):
+        # Or the answer would repeat it, however long it is.
         del sent["id"]
         raise InvalidInput("id", f"must be a number, or a string of at most {MAX_MESSAGE_ID_CHARS} characters")
     return sent
@@ -318,6 +326,7 @@ def _decoded(sent: dict[str, Any]) -> tuple[Shape[Any], msgspec.Struct]:
         raise InvalidInput("type", f"must be one of {', '.join(TYPES)}, got {str(kind)[:40]!r}")
     shape: Shape[Any] = shape_of(TYPES[kind])
     try:
+        # Without the id, which every message may have and none declares.
         return shape, msgspec.convert({name: value for name, value in sent.items() if name != "id"}, shape.loose)
     except msgspec.ValidationError as fault:
         raise named_mistake(fault) from None

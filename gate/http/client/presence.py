@@ -16,8 +16,8 @@ from gate.http.endpoint import Endpoint
 from gate.http.forms import Query, fields_of
 from gate.http.v1.presence import PresenceAnswer, seen_presences
 
+# Of one call: more than a list on a screen, and some 20 kB of a query string.
 MAX_CLIENT_PRESENCE_USERS = 1_000
-"""Of one call: more than a list on a screen, and some 20 kB of a query string."""
 
 
 class PresenceQuery(Query, frozen=True, rename={"users": "user"}):

@@ -18,8 +18,9 @@ from gate.http.context import Deps
 from gate.presence.local_gateway import LocalSession
 from gate.replica.authorization import authorize_connect
 
+# How long before its end it is reported, or a fifth of what is left if that is less.
 ENDING_AHEAD_MS = 60_000
-"""How long before its end it is reported, or a fifth of what is left if that is less."""
+# The next try where the client has not taken what it was sent before.
 AGAIN_S = 0.2
 
 
@@ -51,20 +52,24 @@ class Renewal:
         session = self._session
         try:
             with self._deps.replica as snapshot:
+                # Of this App only: the Token of another one is refused before its signature is looked at.
                 by = authorize_connect(snapshot, shown, self._deps.now_ms(), session.app.key)
         except TokenRefused as refused:
             if (reason := TOKEN_REASONS.get(refused.fault)) is not None:
                 auth_failed("websocket", reason, session.app.key, session.ip)
             raise
         if by.user != session.user:
+            # A valid Token in the wrong place: it may have been stolen.
             auth_failed("websocket", "not-accepted", session.app.key, session.ip)
             raise InvalidInput("token", "is of another User than the one of this connection: open another connection")
+        # Together, without a wait in between: a revocation and the expiry are compared with these.
         session.minted_at_ms, session.generation = by.minted_at_ms, by.generation
         session.expires_at_ms = by.expires_at_ms
         self.begin()
         return by.expires_at_ms or None
 
     def _report(self) -> None:
+        # In a turn of its own: Tokens of one moment end in one moment.
         self._deps.pushing.add(self._push_ending)
 
     async def _push_ending(self) -> float | None:

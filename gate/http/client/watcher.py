@@ -29,17 +29,17 @@ from gate.presence.watching import Watch, WatchedUser
 from gate.replica.app_reading import AppReading
 from gate.replica.reader import app_of
 
+# Of one connection, as of one question about Presence.
 MAX_WATCHED_USERS = 1_000
-"""Of one connection, as of one question about Presence."""
+# Users of one message: some 30 kB, which fit in a socket's buffer. The others follow.
 PUSHED_AT_ONCE = 200
-"""Users of one message: some 30 kB, which fit in a socket's buffer. The others follow."""
+# Changes of so long go out together, so a client that watches busy Users gets five messages a second at most.
 PUSH_EVERY_S = 0.2
-"""Changes of so long go out together, so a client that watches busy Users gets five messages a second at most."""
+# How often it is compared who is hidden; less often where the looks of all connections take more than their share.
 LOOK_EVERY_S = 2.0
-"""How often it is compared who is hidden; less often where the looks of all connections take more than their share."""
 
+# Sends a message without waiting; False if the client has not taken what it was sent before.
 Push = Callable[[bytes], Awaitable[bool]]
-"""Sends a message without waiting; False if the client has not taken what it was sent before."""
 
 
 class Watcher:
@@ -61,6 +61,7 @@ class Watcher:
         watch = self._watch
         if watch is None:
             watch = self._watch = self._deps.watches.new(self._app_key, self._on_change)
+        # Counted before Redis is asked: a client over its bound costs no read.
         new = set(users) - watch.users.keys()
         if len(watch.users) + len(new) > MAX_WATCHED_USERS:
             raise InvalidInput(
@@ -103,6 +104,7 @@ class Watcher:
         watch = self._watch
         if watch is None or not watch.changed:
             return None
+        # The oldest changes first, so that none waits for ever behind busy Users.
         users = list(islice(watch.changed, PUSHED_AT_ONCE))
         before = [(watch.users[user], watch.users[user].watches[watch]) for user in users]
         try:
@@ -133,6 +135,7 @@ class Watcher:
         except TokenRefused as refused:
             self._is_looked_at = False
             return await self._end(refused)
+        # Those whose state changed: they are shown again by the next push, and compared there.
         for user in hidden ^ self._hidden:
             watch.mark(user)
         return LOOK_EVERY_S
@@ -147,6 +150,7 @@ class Watcher:
     def _newly_shown(self, watch: Watch, users: Sequence[bytes]) -> list[msgspec.Raw]:
         """The JSON of those whose state is another than the one that was shown."""
         hidden, found = self._hidden_of(users), list[msgspec.Raw]()
+        # Of these Users only: what is known of the others stays.
         self._hidden.difference_update(users)
         self._hidden |= hidden
         for user in dict.fromkeys(users):
@@ -165,10 +169,12 @@ class Watcher:
 
     def _hidden_of(self, users: Collection[bytes]) -> set[bytes]:
         """Those that the viewer sees as never online. Raises `TokenRefused`, `Stale` and `ReplicaError`."""
+        # The age before the facts, as everywhere.
         viewer, now_ms, stale_ms = self._session.user, self._deps.now_ms(), self._deps.replica.stale_ms()
         with self._deps.replica as snapshot:
             app = app_of(snapshot, self._app_key)
             self._check_token(app, now_ms)
+            # The Token was checked: no list need be read.
             if not app.app.hide_presence:
                 return set()
             self._deps.refuse_stale_ms(stale_ms, app.app)
@@ -180,6 +186,7 @@ class Watcher:
         token.check_user(session.minted_at_ms, app.user(session.user), now_ms)
 
     async def _end(self, refused: TokenRefused) -> float | None:
+        # First: nothing is pushed any more, whether or not the client takes the message.
         self.unwatch(None)
         problem = client_problem(refused, "")
         ended = WatchEnded(error=str(problem.body["error"]), message=str(refused))
@@ -190,6 +197,7 @@ class Watcher:
         if not self._is_due:
             self._is_due = True
             since_s = (monotonic_ms() - self._pushed_at_ms) / 1_000
+            # At once if the last message is long past, so that a lone change is not delayed.
             self._deps.pushing.add(self.push_changes, max(0.0, PUSH_EVERY_S - since_s))
 
     def _again(self) -> float:

@@ -148,9 +148,11 @@ async def _opened(request: web.Request, deps: Deps, socket: web.WebSocketRespons
         deps.refuse_stale_ms(stale_ms)  # facts that are too old do not refuse a Token either
         raise
     deps.refuse_stale_ms(stale_ms, by.app)
+    # The access log names the App only, not its User.
     request[WHO] = {"app": by.app.key}
     called_by(request, deps, "user", by.user.decode("utf-8", "backslashreplace"))
     deps.limiter.spend(by.app, _LIMITS, by.user)
+    # Once more: while a first message was awaited, others may have taken the last place.
     gateway = _gateway(deps)
     client = Client(deps, gateway, socket, by)
     # `end` may be called before this returns: a kick may overtake the answer.
@@ -273,6 +275,7 @@ class Client:
             return True  # it is sent nothing any more
         if self._unsent_bytes():
             now_ms = monotonic_ms()
+            # Since the first message that found bytes unsent; one that finds none ends it.
             self._unsent_since_ms = self._unsent_since_ms or now_ms
             if now_ms - self._unsent_since_ms > SEND_WITHIN_S * 1_000:
                 self._cut_off()
@@ -305,6 +308,7 @@ class Client:
         except asyncio.CancelledError:
             if self._ended is None or self._task is None:
                 raise
+            # It was `end`: the task goes on, to say why.
             self._task.uncancel()
         except TimeoutError:
             self._cut_off()
@@ -350,6 +354,7 @@ class Client:
     # Bounds
 
     def _is_flooding(self) -> bool:
+        # A counter that begins again each second, in place of a bucket: one number a connection.
         second = monotonic_ms() // 1_000
         if second != self._second:
             self._second, self._counted = second, 0

@@ -15,6 +15,7 @@ from aiohttp import web
 from gate.http.routing import Handler
 
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+# No script from elsewhere runs next to a Token, and no other site frames the page.
 _POLICY = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
@@ -36,6 +37,7 @@ def _file(name: str) -> Handler:
     return answer
 
 
+# Once a process: the files belong to the installed version.
 @cache
 def _content(name: str) -> bytes:
     return (Path(__file__).parent / name).read_bytes()
