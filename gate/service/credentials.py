@@ -17,9 +17,8 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -33,6 +32,10 @@ from gate.service.directory_layout import write_private
 from gate.store.new_credentials import new_app_secret, new_operator_password
 from gate.store.passwords import hash_password
 from gate.store.writer import Attribution
+
+if TYPE_CHECKING:  # the supervisor imports this module, and starts every process before it could import the store
+    from gate.store.apps import Apps
+    from gate.store.operators import Operators
 
 DEFAULT_APP_NAME = "default"
 OPERATOR = "admin"
@@ -49,38 +52,11 @@ class Credentials(msgspec.Struct, frozen=True):
     operator_password: str
 
 
-class Apps(Protocol):
-    """What this needs of the store."""
-
-    async def get(self, key: str) -> AppFacts:
-        """The App; `AppUnknown` if it does not exist."""
-        ...
-
-    async def list(self) -> Sequence[AppFacts]:
-        """All Apps."""
-        ...
-
-    async def create(self, facts: AppFacts, now_ms: int, why: str, by: str) -> object:
-        """Make it; `AppExists` if the key is taken."""
-        ...
-
-
-class Operators(Protocol):
-    """What this needs of the store."""
-
-    async def list(self) -> Sequence[Operator]:
-        """All operators."""
-        ...
-
-    async def add(self, operator: Operator, because: Attribution) -> None:
-        """Make one; `OperatorExists` if the name is taken."""
-        ...
-
-
 def read_credentials(path: Path) -> Credentials | None:
     """The file's content, or None if it is not there; `CannotStart` if it is unreadable."""
     try:
         found = msgspec.json.decode(read_text(path.read_bytes()), type=Credentials)
+        # Checked here, where the file can be named: a key that is edited by hand would fail far from it.
         app_key(found.app_key)
         return found
     except FileNotFoundError:
@@ -92,9 +68,11 @@ def read_credentials(path: Path) -> Credentials | None:
 async def ensure_first(path: Path, apps: Apps, operators: Operators, now_ms: int) -> Credentials:
     """Make sure that the file exists, its App does, and some operator. Safe to repeat, and to be cut off anywhere."""
     credentials = read_credentials(path)
+    # Any operator counts, whatever the name: one that was removed must stay removed.
     is_governed = bool(await operators.list())
     if credentials is None:
         credentials = await _adopted(apps) or _invented()
+        # A password that no operator has would mislead a person who reads the file.
         credentials = without_password(credentials) if is_governed else credentials
         write_credentials(path, credentials)
     if not is_governed:
@@ -142,6 +120,7 @@ async def _with_operator(path: Path, credentials: Credentials, operators: Operat
     if not credentials.operator_password:
         credentials = msgspec.structs.replace(credentials, operator_password=new_operator_password())
         _write_or_refuse(path, credentials)
+    # In a thread: it takes some 30 ms, and this process applies Changes.
     password_hash = await asyncio.to_thread(hash_password, credentials.operator_password)
     first = Operator(name=credentials.operator, role="admin", password_hash=password_hash, created_at_ms=now_ms)
     try:
@@ -166,6 +145,7 @@ async def _adopted(apps: Apps) -> Credentials | None:
     named = [app for app in await apps.list() if app.name == DEFAULT_APP_NAME]
     if not named:
         return None
+    # Several may have the name: every node must choose the same one.
     oldest = min(named, key=lambda app: (app.created_at_ms, app.key))
     return Credentials(oldest.key, opened(oldest).secrets[0], OPERATOR, new_operator_password())
 

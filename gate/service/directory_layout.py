@@ -25,11 +25,11 @@ from gate.errors import CannotStart
 from gate.option_values import Role
 from gate.replica.layout import boot_id
 
+# Those that open the Replica.
 REPLICA_ROLES: frozenset[Role] = frozenset({"replicator", "worker", "http"})
-"""Those that open the Replica."""
 MAX_HOLDER_BYTES = 64
+# How long a lock that is in use is asked for again: a command that looks whether it is held has it for microseconds.
 LOOKED_AT_S = 0.1
-"""How long a lock that is in use is asked for again: a command that looks whether it is held has it for microseconds."""
 LOOK_EVERY_S = 0.01
 
 
@@ -53,6 +53,7 @@ class DirectoryLayout:
             self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
             for folder in (self.replica, self.redis, self.run, self.service, self.metrics):
                 folder.mkdir(mode=0o700, exist_ok=True)
+            # To be sure of it now, and not when the first lock is taken: a folder may be there and read-only.
             write_private(self.run / "probe", b"")
             (self.run / "probe").unlink()
         except OSError as fault:
@@ -62,6 +63,7 @@ class DirectoryLayout:
 
 def write_private(path: Path, content: bytes, owner: os.stat_result | None = None) -> None:
     """Replace a file in one step, mode 0600, on disk when this returns; root leaves it to `owner`."""
+    # In the same folder, since a rename is one step only within a file system.
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
@@ -76,6 +78,12 @@ def write_private(path: Path, content: bytes, owner: os.stat_result | None = Non
     finally:
         os.close(descriptor)
     draft.replace(path)
+    # The rename is the folder's, which a loss of power takes back unless the folder is synced too.
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def node_id(path: Path) -> str:
@@ -93,6 +101,7 @@ def node_id(path: Path) -> str:
 def directory_id(data: Path) -> str:
     """A word for this directory on this machine since its boot: a copy has another one, on another machine the same has."""
     there = data.stat()
+    # With the boot's id, since a device has another number after a restart.
     return hashlib.sha256(b"%b %d %d" % (boot_id(), there.st_dev, there.st_ino)).hexdigest()[:16]
 
 
@@ -149,6 +158,7 @@ def _refuse_other_namespace(layout: DirectoryLayout, role: Role) -> None:
     except FileNotFoundError:
         return
     try:
+        # Shared: two services that look at once must not take each other for the holder.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         _, namespace = _holder(descriptor)

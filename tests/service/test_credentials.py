@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import msgspec
@@ -16,9 +16,12 @@ from gate.core.model import AppFacts
 from gate.core.operators import Operator
 from gate.errors import AppExists, CannotStart, OperatorExists
 from gate.service.credentials import Credentials, ensure_first, forget_password, note_new_secret, read_credentials
+from gate.service.directory_layout import write_private
+from gate.store.apps import Apps
+from gate.store.operators import Operators
 from gate.store.passwords import password_fits
 from gate.store.store import Store
-from gate.store.writer import Attribution
+from gate.store.writer import UNEXPLAINED, Attribution, WriteReceipt
 from harness.servers import RedisServer
 
 NOW_MS = 1_700_000_000_000
@@ -90,19 +93,16 @@ async def test_apps_of_other_names_are_not_taken(store: Store, path: Path) -> No
 
 
 async def test_a_node_that_was_quicker_is_no_failure(store: Store, path: Path) -> None:
-    class Slow:
+    class Slow(Apps):
         """The same Apps, seen by one who looked before another node wrote."""
 
-        get = store.apps.get
-        list = store.apps.list
-
-        async def create(self, facts: AppFacts, now_ms: int, why: str, by: str) -> object:
+        async def create(self, facts: AppFacts, now_ms: int, why: str = "", by: str = "") -> WriteReceipt:
             await store.apps.create(facts, now_ms)
             with pytest.raises(AppExists):
                 await store.apps.create(facts, now_ms)
             raise AppExists("taken")
 
-    made = await ensure_first(path, Slow(), store.operators, NOW_MS)
+    made = await ensure_first(path, Slow(store.writer), store.operators, NOW_MS)
     assert (await store.apps.get(made.app_key)).name == "default"
 
 
@@ -138,16 +138,16 @@ async def test_a_redis_that_lost_everything_gets_an_operator_again(
 
 
 async def test_an_operator_of_a_node_that_was_quicker_is_no_failure(store: Store, path: Path) -> None:
-    class Slow:
+    class Slow(Operators):
         """The same operators, seen by one who looked before another node wrote."""
 
         async def list(self) -> list[Operator]:
             return []
 
-        async def add(self, operator: Operator, because: Attribution) -> None:
+        async def add(self, operator: Operator, attribution: Attribution = UNEXPLAINED) -> None:
             raise OperatorExists("taken")
 
-    assert (await ensure_first(path, store.apps, Slow(), NOW_MS)).operator_password == ""
+    assert (await ensure_first(path, store.apps, Slow(store.client), NOW_MS)).operator_password == ""
     assert read_credentials(path) is not None and read_credentials(path).operator_password == ""  # type: ignore[union-attr]
 
 
@@ -198,3 +198,15 @@ def test_a_damaged_file_is_named_not_replaced(path: Path, content: bytes) -> Non
     with pytest.raises(CannotStart, match=r"credentials\.json"):
         read_credentials(path)
     assert path.read_bytes() == content
+
+
+def test_a_replaced_file_is_on_disk_under_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, synced = tmp_path / "node-id", list[tuple[int, bool]]()
+
+    def fsync(descriptor: int, real: Callable[[int], None] = os.fsync) -> None:
+        synced.append((os.fstat(descriptor).st_ino, path.exists()))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_private(path, b"0123")
+    assert synced == [(path.stat().st_ino, False), (tmp_path.stat().st_ino, True)]
