@@ -101,10 +101,11 @@ def shape_of(declared: type[B]) -> Shape[B]:
     return Shape(declared)
 
 
-def decoded(body: bytes | msgspec.Raw, kind: type[T], name: str = "body") -> T:
+def decoded(body: bytes | msgspec.Raw, kind: type[T] | msgspec.json.Decoder[T], name: str = "body") -> T:
     """JSON as this type. `InvalidInput` names the member that is wrong, or all of it by this name."""
     try:
-        return msgspec.json.decode(body, type=kind)
+        # A `Decoder` for a union: msgspec remembers what it knows of a struct, and works a union out again with each call.
+        return kind.decode(body) if isinstance(kind, msgspec.json.Decoder) else msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as fault:
         raise named_mistake(fault) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as fault:
