@@ -149,9 +149,11 @@ CODES: tuple[tuple[type[GateError], int, int], ...] = (
     (CredentialsWrong, 401, 1004),
     (RateExceeded, 429, 1008),
     (FeatureUnsupported, 430, 1009),
+    # Above `NotFound`, its base, and `MethodWrong` above `Refused`.
     (PathUnknown, 404, 404),
     (MethodWrong, 405, 405),
     (InvalidInput, 400, 1002),
+    # No 404, which is RongCloud's code for a path that does not exist.
     (NotFound, 400, 1002),
     (UserLimitReached, 403, 2007),
     (NotInProduction, 401, 1007),
@@ -184,6 +186,7 @@ WORDS: tuple[tuple[type[GateError], int, str], ...] = (
     (Stale, 503, "stale"),
     (Unavailable, 503, "unavailable"),
     (ReplicaError, 503, "unavailable"),
+    # The last row fits every error that is left, so no look-up can fail.
     (GateError, 500, "internal"),
 )
 
@@ -200,6 +203,7 @@ def v1_problem(fault: GateError, path: str) -> Problem:
     status, word = next((status, word) for kind, status, word in WORDS if isinstance(fault, kind))
     body: dict[str, object] = {"error": word, "message": str(fault)}
     if isinstance(fault, AppUnknown):
+        # The same text as for a wrong secret: an answer must not show which App keys exist.
         body["message"] = "the App key or its secret is wrong"
     if isinstance(fault, InvalidInput):
         body["parameter"] = fault.parameter
@@ -207,6 +211,7 @@ def v1_problem(fault: GateError, path: str) -> Problem:
         body |= {"scope": fault.scope, "key": fault.key}
     problem = _problem(fault, status, body)
     if status == 401:
+        # RFC 9110 demands it of every 401. A browser asks for a password where it sees it.
         problem.headers["WWW-Authenticate"] = 'Basic realm="gate", charset="UTF-8"'
     return problem
 
@@ -215,6 +220,7 @@ def _rongcloud_message(fault: GateError) -> str:
     if isinstance(fault, AppUnknown):
         return "invalid App-Key."
     if isinstance(fault, UserUnknown):
+        # RongCloud's own words, mistake included.
         return f"userId<{shown(fault.user)}> is not exist."
     if isinstance(fault, InvalidInput):
         subject = "The request body" if fault.parameter == "body" else f"The parameter {fault.parameter}"
@@ -233,10 +239,12 @@ def _problem(fault: GateError, status: int, body: dict[str, object]) -> Problem:
     if isinstance(fault, MethodWrong):
         headers["Allow"] = fault.allowed
     if isinstance(fault, StoreUnavailable) and fault.outcome == "unknown":
+        # Not for a read, and not for a write that was refused before it was sent.
         body["outcome"] = fault.outcome
     return Problem(status, body, headers)
 
 
+# Status and word of each reason to refuse a Token.
 TOKEN_FAULTS: dict[TokenFault, tuple[int, str]] = {
     "malformed": (401, "token-malformed"),
     "app-unknown": (401, "app-unknown"),
@@ -246,13 +254,12 @@ TOKEN_FAULTS: dict[TokenFault, tuple[int, str]] = {
     "user-deactivated": (403, "user-deactivated"),
     "user-banned": (403, "user-banned"),
 }
-"""Status and word of each reason to refuse a Token."""
 
+# Status and word of a connect for which its User has no Session left.
 SESSIONS_FULL: tuple[int, str] = (429, "too-many-sessions")
-"""Status and word of a connect for which its User has no Session left."""
 
+# Nothing says when another Session of the User ends; this keeps a client from asking in a loop.
 FULL_FOR_S = "60"
-"""Nothing says when another Session of the User ends; this keeps a client from asking in a loop."""
 
 _CHALLENGE = 'Bearer realm="gate"'
 

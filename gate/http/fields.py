@@ -34,10 +34,10 @@ from gate.errors import InvalidInput
 from gate.http.forms import TooLong
 from gate.store.places import Place
 
+# A moment before this (1973) is one in seconds that was meant in milliseconds.
 FIRST_UNTIL_MS = 100_000_000_000
-"""A moment before this (1973) is one in seconds that was meant in milliseconds."""
+# How far ahead Tokens may be revoked. Until then the User gets none, so a later moment is most likely one in other units.
 MAX_REVOKED_AHEAD_MS = 86_400_000
-"""How far ahead Tokens may be revoked. Until then the User gets none, so a later moment is most likely one in other units."""
 
 _B64_CHARS = "[A-Za-z0-9+/]"
 _BASE64 = f"^(?:{_B64_CHARS}{{4}})*(?:{_B64_CHARS}{{2}}==|{_B64_CHARS}{{3}}=|{_B64_CHARS}{{4}})$"
@@ -52,6 +52,7 @@ _BASE64_ID = {
 
 
 def _check_name(name: str) -> None:
+    # It counts bytes, where `Meta` would count characters.
     for member, problem in profile_mistakes(name, None):
         raise TooLong(member, problem)
 
@@ -79,6 +80,7 @@ def _given(name: str, **schema: object) -> dict[str, object]:
     return {"required": [name], "properties": {name: schema}}
 
 
+# For the document: the handler counts bytes (`user_id`), where `Meta` would count characters.
 TEXT_ID = {
     "type": "string",
     "format": "user-id",
@@ -191,9 +193,11 @@ def loose_id_bytes(value: object, parameter: str) -> bytes:
 
 def ids_bytes(values: Sequence[IdJson], parameter: str, most: int, problems: list[InvalidInput]) -> list[bytes]:
     """1 to `most` ids, repeated ones once; what is wrong with them is added to `problems`."""
+    # Counted before any id is looked at: a body of 16 MiB may hold a million.
     if not 1 <= len(values) <= most:
         problems.append(InvalidInput(parameter, f"must hold 1 to {most} ids, {len(values)} were sent"))
         return []
+    # A dict as a set that keeps the order.
     ids: dict[bytes, None] = {}
     for index, value in enumerate(values):
         try:
@@ -245,8 +249,8 @@ def expiry_ms(until: int | None, seconds: int | None, now_ms: int) -> int:
 
 _FIELD_1_VARINT = 0x08
 _MAX_CURSOR = (1 << 63) - 1
+# A tag byte and a varint of at most ten bytes; one more, so that what is longer differs.
 _MAX_PACKED_BYTES = 12
-"""A tag byte and a varint of at most ten bytes; one more, so that what is longer differs."""
 
 
 def page_token(cursor: int) -> str:
@@ -257,6 +261,7 @@ def page_token(cursor: int) -> str:
 def page_cursor(token: str, parameter: str = "pageToken") -> int:
     """The cursor of a token; `InvalidInput` if no query ever returned this."""
     try:
+        # A `+` that was not escaped arrives as a space, and some callers encode a token again in the standard alphabet.
         text = token.replace(" ", "-").replace("+", "-").replace("/", "_").rstrip("=").encode("ascii")
         packed = base64.b64decode(text + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)[:_MAX_PACKED_BYTES]
         cursor = sum((byte & 0x7F) << 7 * index for index, byte in enumerate(packed[1:]))
@@ -279,6 +284,7 @@ def place_of(token: str, parameter: str = "token") -> Place:
         packed = base64.b64decode(token.encode("ascii") + b"=" * (-len(token) % 4), altchars=b"-_", validate=True)
     except (ValueError, binascii.Error):
         packed = b""
+    # A score is never negative, so its first bit is 0.
     if not 8 < len(packed) <= 8 + MAX_ID_BYTES or packed[0] > 0x7F:
         raise InvalidInput(parameter, "must be the `next` of an earlier answer")
     return Place(int.from_bytes(packed[:8], "big"), packed[8:])

@@ -36,23 +36,23 @@ from gate.errors import GateError
 
 Key = tuple[str | bytes, ...]
 
+# Of one name at one address: a person mistypes.
 FREE_FAILURES = 5
-"""Of one name at one address: a person mistypes."""
+# Of all names at one address: an office has several.
 FREE_FAILURES_AT_ADDRESS = 20
-"""Of all names at one address: an office has several."""
+# Of all names and addresses: then many addresses guess together.
 FREE_FAILURES_AT_ALL = 100
-"""Of all names and addresses: then many addresses guess together."""
 FIRST_WAIT_MS = 1_000
 MAX_WAIT_MS = 60_000
 FORGET_MS = 15 * 60_000
+# Of a name that is remembered; no operator's name is longer, and a header may be.
 MAX_NAME_CHARS = 64
-"""Of a name that is remembered; no operator's name is longer, and a header may be."""
+# What one customer of an access provider has at the least; counting single addresses would count nothing.
 IPV6_PREFIX_BITS = 64
-"""What one customer of an access provider has at the least; counting single addresses would count nothing."""
 
 
+# In the place of a name or a network: all of them. No name or address is written so.
 _ANY = "\0"
-"""In the place of a name or a network: all of them. No name or address is written so."""
 
 
 class Sizes(NamedTuple):
@@ -62,8 +62,8 @@ class Sizes(NamedTuple):
     value_bytes: int
 
 
+# 5.5 MB once all are in use. Only buckets of end users can come near: they have two a User.
 BUCKETS = Sizes(1 << 17, 16)
-"""5.5 MB once all are in use. Only buckets of end users can come near: they have two a User."""
 FAILURES = Sizes(1 << 12, 16)
 
 _NO_WAIT = nullcontext()
@@ -249,12 +249,12 @@ def network_of(address: str) -> str:
     return str(parsed)
 
 
+# Of each lane but the last: some two seconds' worth of password verifications.
 ROOM = 64
-"""Of each lane but the last: some two seconds' worth of password verifications."""
 LAST_ROOM = 32
+# Between the end of one turn of the last lane and the next: a tenth of a processor's time for verifications. Times the number
+# of processes that have such lanes.
 LAST_EVERY_S = 0.25
-"""Between the end of one turn of the last lane and the next: a tenth of a processor's time for verifications. Times the number
-of processes that have such lanes."""
 WAIT_S = 20.0
 
 

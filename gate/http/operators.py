@@ -50,8 +50,8 @@ T = TypeVar("T")
 
 REMEMBERED_MS = 5 * 60_000
 MAX_REMEMBERED = 256
+# In the first lane, where one name must not take the room of others.
 FIRST_OF_A_NAME = 4
-"""In the first lane, where one name must not take the room of others."""
 
 _WRONG = "the operator's name or password is wrong"
 
@@ -108,6 +108,7 @@ async def operator_request(
     if reach == "deployment" and operator.apps is not None:
         raise RoleInsufficient(f"this takes an operator of all Apps, and {operator.name} is limited to some")
     call = OperatorRequest(request, deps, deps.now_ms(), operator)
+    # After the password: only an operator learns whether an App exists, and of its own Apps alone.
     if reach == "app" and not operator.reaches(call.path_app()):
         raise _no_app(call.path_app())
     return call
@@ -152,6 +153,7 @@ async def _admitted(request: web.Request, deps: Deps, operator_auth: OperatorAut
     except CredentialsWrong:
         await operator_auth.sign_ins.refused(request, deps, "operator", name)
         raise
+    # Before the role is looked at: a refusal for the role has its operator in the log.
     request[WHO] = {"operator": operator.name}
     await operator_auth.sign_ins.accepted(request, deps, "operator", operator.name)
     if not may(operator.role, needed):
@@ -211,9 +213,11 @@ class OperatorAuth:
 
     async def _verify(self, operator: Operator | None, name: str, password: str, address: str) -> None:
         has_password = operator is not None and not operator.sso
+        # A name that does not exist costs a verification too: its absence must not show by the time.
         stored = (
             operator.password_hash if operator is not None and has_password else await asyncio.to_thread(decoy_hash)
         )
+        # No stored password is longer, and a header may be: an overlong one is compared as an empty one, in the same time.
         tried = password if len(password.encode("utf-8", "surrogatepass")) <= MAX_PASSWORD_BYTES else ""
         fits = await asyncio.to_thread(password_fits, tried, stored)
         if operator is None or not has_password or not fits:

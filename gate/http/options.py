@@ -10,33 +10,33 @@ from gate.core.operators import OperatorRole
 from gate.http.peers import Network
 from gate.option_values import OnStale
 
+# Fields of one form or query string.
 MAX_FIELDS = 4_096
-"""Fields of one form or query string."""
+# The request line, hence the query string: a thousand ids of usual length fit. Longer lists have a body to go in.
 MAX_LINE_BYTES = 64 * 1024
-"""The request line, hence the query string: a thousand ids of usual length fit. Longer lists have a body to go in."""
+# A connection that waits for its next request is closed after this, unless the deployment says otherwise. Longer than common
+# clients and proxies keep one (60 to 100 s): who closes first must be the side that sends, or a request meets the end.
 DEFAULT_IDLE_S = 120.0
-"""A connection that waits for its next request is closed after this, unless the deployment says otherwise. Longer than common
-clients and proxies keep one (60 to 100 s): who closes first must be the side that sends, or a request meets the end."""
+# How often a connection whose client ended its side is looked at, until its answers are written.
 HALF_CLOSED_LOOK_S = 0.02
-"""How often a connection whose client ended its side is looked at, until its answers are written."""
+# The head of a request must be complete by then, from the connection's beginning or from the head's first byte.
 HEAD_DEADLINE_S = 10.0
-"""The head of a request must be complete by then, from the connection's beginning or from the head's first byte."""
+# How long a body that is not read is discarded after its refusal, so that the client sees the refusal before the end.
 LINGER_S = 2.0
-"""How long a body that is not read is discarded after its refusal, so that the client sees the refusal before the end."""
+# What one connection may give the parser in one turn of the loop: 4 KiB of chunks of a byte take some 2 ms.
 TURN_BYTES = 4 * 1024
-"""What one connection may give the parser in one turn of the loop: 4 KiB of chunks of a byte take some 2 ms."""
+# The same of a body whose length is known and that is not in chunks: to take it is to copy it.
 BODY_TURN_BYTES = 64 * 1024
-"""The same of a body whose length is known and that is not in chunks: to take it is to copy it."""
+# What is read of one WebSocket: past it the rest waits. Two of the longest messages; frames that make no message count too.
 MAX_WEBSOCKET_BYTES_A_SECOND = 256 * 1024
-"""What is read of one WebSocket: past it the rest waits. Two of the longest messages; frames that make no message count too."""
+# Connections that the kernel completes ahead of us, Linux's own bound: fewer, and a storm's clients wait for TCP to retry.
 BACKLOG = 4_096
-"""Connections that the kernel completes ahead of us, Linux's own bound: fewer, and a storm's clients wait for TCP to retry."""
+# Of a WebSocket, and the time for its answer. Shorter than the idle limits of usual proxies, 30 to 60 s.
 PING_EVERY_S = 25.0
-"""Of a WebSocket, and the time for its answer. Shorter than the idle limits of usual proxies, 30 to 60 s."""
+# How long a check that demands a Revision waits for it.
 MIN_WAIT_MS = 100
-"""How long a check that demands a Revision waits for it."""
+# How often it looks meanwhile; one look is a read of memory.
 MIN_POLL_S = 0.002
-"""How often it looks meanwhile; one look is a read of memory."""
 
 
 @dataclass(frozen=True)

@@ -39,9 +39,9 @@ class NeverQuoted(logging.Filter):
 
 _NEVER_QUOTED = NeverQuoted()
 
+# Sockets that listen on the port. Each has a queue of its own, of `BACKLOG`, and the loop accepts one connection of each in a
+# turn: with a single one, thousands of clients that come at once wait for TCP to retry, after 1 s, 3 s, 7 s.
 LISTENERS = 4
-"""Sockets that listen on the port. Each has a queue of its own, of `BACKLOG`, and the loop accepts one connection of each in a
-turn: with a single one, thousands of clients that come at once wait for TCP to retry, after 1 s, 3 s, 7 s."""
 
 
 class HttpServer:

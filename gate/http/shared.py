@@ -30,34 +30,34 @@ from hashlib import blake2b
 
 from gate.http.limits import BUCKETS, FAILURES, Key, OwnTable, Sizes, Table
 
+# Slots of a set. Of the 8 the one written least recently makes room.
 WAYS = 8
-"""Slots of a set. Of the 8 the one written least recently makes room."""
 HEADER_BYTES = 64
 KEY_BYTES = 32
 DIGEST_BYTES = 16
+# When a slot was written, by a clock that only rises, and the length of its value; after the digest.
 _HEAD = struct.Struct("<QH")
-"""When a slot was written, by a clock that only rises, and the length of its value; after the digest."""
 _HEAD_BYTES = DIGEST_BYTES + _HEAD.size
 
+# Of keys, so that a limit that is asked for with each call is hashed once.
 PLACES_KNOWN = 1_024
-"""Of keys, so that a limit that is asked for with each call is hashed once."""
+# How long a turn is waited for. One lasts some microseconds, or a few milliseconds where the scheduler interrupts it. A longer
+# one is of a process that was stopped in its midst: then the caller goes on, and two calls may be counted as one.
 TURN_WITHIN_S = 0.2
-"""How long a turn is waited for. One lasts some microseconds, or a few milliseconds where the scheduler interrupts it. A longer
-one is of a process that was stopped in its midst: then the caller goes on, and two calls may be counted as one."""
+# For so long after that nothing is waited for, so that a stopped process holds up no request more.
 NO_WAIT_AFTER_S = 5.0
-"""For so long after that nothing is waited for, so that a stopped process holds up no request more."""
 LOOK_EVERY_S = 0.0001
 VERIFYING_WITHIN_S = 5.0
+# A verification takes some 30 ms.
 VERIFYING_LOOK_EVERY_S = 0.005
-"""A verification takes some 30 ms."""
 
 
 SIGNED_OUT = Sizes(1 << 10, 0)
+# An operator's account: some 300 bytes, and the keys of up to 100 Apps that it is limited to.
 RECALLED = Sizes(1 << 8, 4_096)
-"""An operator's account: some 300 bytes, and the keys of up to 100 Apps that it is limited to."""
 SIZES = (BUCKETS, FAILURES, SIGNED_OUT, RECALLED)
+# The byte that the process locks which verifies a password, after those of the tables.
 VERIFYING = len(SIZES)
-"""The byte that the process locks which verifies a password, after those of the tables."""
 
 
 class SharedTable(Table, AbstractContextManager[None]):

@@ -19,8 +19,8 @@ from gate.errors import CannotStart
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
+# How long a process that ends waits for the receiver.
 FINISH_WITHIN_MS = 1_000
-"""How long a process that ends waits for the receiver."""
 FAILURES_FROM = 500
 
 Who = Mapping[str, str]
@@ -44,11 +44,13 @@ class Tracing:
         The caller's `traceparent` is its parent, if there is one that can be read.
         """
         now_ns = time.time_ns()
+        # The caller's own, so whatever it says is only linked to; the sampler decides.
         carried = {name: text for name in ("traceparent", "tracestate") if (text := request.headers.get(name))}
         span = self._tracer.start_span(
             f"{request.method[:16]} {path}",
             context=self._extract(carried),
             kind=self._kind,
+            # It is made when the request is over, so its beginning is computed.
             start_time=now_ns - int(seconds * 1_000_000_000),
             attributes={
                 "http.request.method": request.method[:16],
@@ -81,6 +83,7 @@ def open_tracing(endpoint: str, node: str) -> Tracing:
     except ImportError:
         raise CannotStart("--otel-endpoint needs the extra `otel`: pip install -r requirements-otel.lock") from None
     resource = Resource.create({"service.name": "gate", "service.version": __version__, "service.instance.id": node})
+    # The role closes it, within a bound; at exit the library would wait for its receiver as long as that takes.
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint.rstrip("/") + "/v1/traces")))
     return Tracing(provider)

@@ -27,10 +27,10 @@ from gate.replica.reader import app_of
 from gate.store.places import Place
 from gate.store.user_search import Noun, SearchPlace, checked_part
 
+# The time of a page's search, so that the page itself begins within 150 ms.
 PAGE_MS = 70
-"""The time of a page's search, so that the page itself begins within 150 ms."""
+# How long the process is held at once.
 SLICE_MS = 3
-"""How long the process is held at once."""
 _turn = asyncio.Lock()
 """One slice in a pass of the loop: those of a hundred searches would hold up every check for a third of a second."""
 
@@ -122,6 +122,7 @@ class _Search:
     async def in_replica(self) -> None:
         """The first two phases, slice by slice."""
         while self.at.phase != "names":
+            # Held for one slice and one pass of the loop, not for a page: a hundred searches share it evenly.
             async with _turn:
                 await asyncio.sleep(0)  # other requests of this process have their turn
                 found = self._slice()
@@ -186,6 +187,7 @@ def _cursor_of(text: str) -> Cursor:
         cursor = msgspec.msgpack.decode(packed, type=Cursor)
     except (ValueError, binascii.Error, msgspec.MsgspecError):
         raise InvalidInput("token", "must be the `next` of an earlier answer") from None
+    # A number that no Redis takes would be a 500; past the last Partition the search ends.
     is_place = 0 <= cursor.partition < 1 << 16 and -1 <= cursor.score < 1 << 62 and 0 <= cursor.looked_at < 1 << 62
     if not is_place or len(cursor.member) > MAX_ID_BYTES:
         raise InvalidInput("token", "must be the `next` of an earlier answer")

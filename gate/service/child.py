@@ -20,16 +20,17 @@ from gate.errors import CannotStart, GateError
 
 FIRST_RESTART_MS = 50
 SLOWEST_RESTART_MS = 5_000
+# A life shorter than this counts towards backing off, and so does every one in which it was never ready.
 YOUNG_MS = 5_000
-"""A life shorter than this counts towards backing off, and so does every one in which it was never ready."""
+# This many before the whole service was ever ready: the start has failed.
 YOUNG_DEATHS_AT_START = 4
-"""This many before the whole service was ever ready: the start has failed."""
+# Or this many deaths at any age, as where memory does for all processes but one.
 DEATHS_AT_START = 8
-"""Or this many deaths at any age, as where memory does for all processes but one."""
 
 
 def backoff_ms(young_deaths: int, jitter: float) -> int:
     """The wait before a restart; `jitter` from 0 to 1 adds up to a half."""
+    # Ten doublings pass the slowest wait long before; without the bound the shift would grow with each death.
     doubled = FIRST_RESTART_MS << max(0, min(young_deaths - 1, 10))
     return int(min(doubled, SLOWEST_RESTART_MS) * (1 + jitter / 2))
 
@@ -86,6 +87,7 @@ class Child(ABC):
         if self._keeper is None:
             return
         try:
+            # Shielded: the deadline must not cancel the task that reaps the process and lets no other one start.
             await asyncio.wait_for(asyncio.shield(self._keeper), timeout_s)
         except TimeoutError:
             _warn("killed: it did not stop in time", process=self.name, timeout_s=round(timeout_s, 1))
@@ -142,6 +144,7 @@ class Child(ABC):
             if self._stopping.is_set() or self.failed.done():
                 return
             is_young = monotonic_ms() - started_ms < YOUNG_MS or not self.was_ready
+            # One that lived long enough begins to count again: most deaths are single.
             young_deaths, deaths = young_deaths + 1 if is_young else 1, deaths + 1
             is_too_much = young_deaths >= YOUNG_DEATHS_AT_START or deaths >= DEATHS_AT_START
             if is_too_much and not self.watch.has_started:
@@ -160,6 +163,7 @@ class Child(ABC):
         attending = asyncio.create_task(self.attend(process), name=f"attend {self.name}")
         status = await process.wait()
         attending.cancel()
+        # The channel of a process that died may fail in any way; its end was noticed already.
         await asyncio.gather(attending, return_exceptions=True)
         return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
 

@@ -27,8 +27,8 @@ from gate.service.role_messages import GO, MAX_LINE_BYTES, RELOAD, RoleConfig, p
 FIRST_PING_EVERY_S = 0.01
 PING_EVERY_S = 0.5
 
+# A scrape that reads the counts takes a few milliseconds.
 FOLD_AGAIN_S = 0.2
-"""A scrape that reads the counts takes a few milliseconds."""
 
 
 class RoleChild(Child):
@@ -62,6 +62,7 @@ class RoleChild(Child):
         """Start it, with one end of the channel as its stdin. stdout is the service's ready line's alone."""
         ours, theirs = socket.socketpair()
         try:
+            # This process keeps no copy of the role's end, or the channel would outlive the role.
             with theirs:
                 process = await self._launched(theirs)
         except BaseException:
@@ -111,6 +112,7 @@ class RoleChild(Child):
             asyncio.get_running_loop().call_later(FOLD_AGAIN_S, self._fold, pid)
 
     async def _send_order(self, writer: asyncio.StreamWriter) -> None:
+        # The first bytes of the channel, before the word to go: a role reads its order one byte at a time, and no further.
         writer.write(pack(msgspec.structs.replace(self._role_config, is_restart=self.was_ready)))
         await self._store_answers.wait()
         writer.write(GO)
@@ -167,6 +169,7 @@ class RedisChild(Child):
         """Ping it, closely until it answers (it may have to load its data first), then twice a second."""
         while True:
             problem = await embedded.problem_of(self.socket)
+            # In the place of a role's own note: the server can't write into the page.
             self._heartbeats.note(self._slot, problem)
             if not problem:
                 self._heartbeats.beat(self._slot, monotonic_ms())
@@ -190,5 +193,6 @@ class RedisChild(Child):
         folder = self.socket.parent
         if folder != self._directory:
             self.socket.unlink(missing_ok=True)
+            # Only an empty one: whatever else is there is not Gate's to delete.
             folder.rmdir()
             (self._directory / embedded.ELSEWHERE_FILE).unlink(missing_ok=True)

@@ -14,8 +14,8 @@ from gate.metrics import CLOCK_OFFSET_MS, CLOCK_OFFSET_SECONDS, CLOCK_SPREAD_MS,
 from gate.store.client import Client
 from gate.store.clocks import MOST_APART_MS, WARN_APART_MS, ClockLook, Clocks, look_at_clocks
 
+# Below `WARN_APART_MS`, so that a difference about there is not logged again and again.
 AGREES_WITHIN_MS = 800
-"""Below `WARN_APART_MS`, so that a difference about there is not logged again and again."""
 MAX_SHOWN = 3
 
 _log = structlog.get_logger()
@@ -48,6 +48,7 @@ class ClockWatch:
         apart = {
             node: offset_ms
             for node, offset_ms in offsets_of(look, self._node).items()
+            # Two bounds, as a thermostat has: one that was reported must come closer than what is reported.
             if abs(offset_ms) >= (AGREES_WITHIN_MS if node in self._apart else WARN_APART_MS)
         }
         for node in apart.keys() - self._apart.keys():

@@ -18,6 +18,7 @@ EffectiveOptions = dict[str, tuple[str | None, str]]
 
 def effective_options(config: ServeConfig, given: Mapping[str, str], environ: Mapping[str, str]) -> EffectiveOptions:
     """What `config`, read from these options and this environment, holds."""
+    # An option that was read from a file has the file's name as its origin: the value itself is a secret.
     files = {name: variable for variable, name in REDIS_FILES.items() if environ.get(variable)}
     return {
         name: (_shown(name, getattr(config, name)), _origin(option, given, files, environ))

@@ -93,6 +93,7 @@ def _is_private(folder: Path) -> bool:
         status = folder.stat()
     except FileNotFoundError:
         return False
+    # Where others may write, one could put a socket of its own in the place of the server's.
     return status.st_uid == os.getuid() and not stat.S_IMODE(status.st_mode) & 0o022
 
 
@@ -103,6 +104,7 @@ def socket_url(path: Path) -> str:
 
 def command(program: Path, redis_directory: Path, socket: Path) -> list[str]:
     """What to run: the launcher, which becomes the server."""
+    # -I -S: without site packages, whose import would delay every start.
     launcher = [sys.executable, "-I", "-S", parent_death.__file__, str(os.getpid()), str(redis_directory / LOCK_FILE)]
     options = OPTIONS | {
         "dir": str(redis_directory),

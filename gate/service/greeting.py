@@ -35,8 +35,8 @@ def greet(config: ServeConfig, layout: DirectoryLayout, ports: Ports, is_first_s
     notify_systemd("READY=1", f"STATUS={line}")
 
 
+# How long the supervisor's loop waits for room in systemd's queue, which holds some ten lines.
 NOTIFY_WITHIN_S = 0.1
-"""How long the supervisor's loop waits for room in systemd's queue, which holds some ten lines."""
 
 
 def notify_systemd(*lines: str) -> None:

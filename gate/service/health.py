@@ -15,8 +15,8 @@ from typing import NamedTuple
 from gate.readiness import METRICS_TYPE, RETRY_AFTER_S
 from gate.service.node_state import NodeState
 
+# Connections at a time; an orchestrator has one or two. Past it the oldest is closed, so that no newcomer is refused.
 MAX_PROBES = 64
-"""Connections at a time; an orchestrator has one or two. Past it the oldest is closed, so that no newcomer is refused."""
 MAX_HEAD_BYTES = 4_096
 HEAD_WITHIN_S = 2.0
 WRITTEN_WITHIN_S = 5.0
@@ -69,6 +69,7 @@ class HealthPort:
         try:
             async with asyncio.timeout(HEAD_WITHIN_S):
                 head = await reader.readuntil(b"\r\n\r\n")
+            # Bytes alone, no parser: no header matters here, and a probe must cost nothing.
             method, _, rest = head.partition(b" ")
             path = rest.split(b" ", 1)[0].split(b"?", 1)[0]
             answer = await self._answer_to(path) if method in (b"GET", b"HEAD") else _ABSENT

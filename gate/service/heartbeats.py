@@ -14,14 +14,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 BEAT_EVERY_S = 0.5
+# Six beats missed: not a busy moment but a process that hangs.
 SILENT_AFTER_MS = 3_000
-"""Six beats missed: not a busy moment but a process that hangs."""
 
+# The slot of the process that restarts the others: while it does not run, nothing that dies comes back.
 SUPERVISOR = "supervisor"
-"""The slot of the process that restarts the others: while it does not run, nothing that dies comes back."""
 
 _NAME_BYTES = 32
 _SLOT_WORDS = 64
+# Words of 8 bytes; the first four have the name. One writer each, so no lock is needed.
 _BEAT, _READY, _NOTE_BYTES, _PID = 4, 5, 6, 7
 _NOTE_AT = 8 * 8
 MAX_NOTE_BYTES = _SLOT_WORDS * 8 - _NOTE_AT
@@ -41,6 +42,7 @@ class Heartbeats:
         draft = path.with_name(path.name + ".draft")
         draft.write_bytes(b"".join(name.encode().ljust(_SLOT_WORDS * 8, b"\0") for name in names))
         draft.chmod(0o600)
+        # A new file: processes of an earlier service may still write into the old one.
         draft.replace(path)
         return cls(path)
 
@@ -65,6 +67,7 @@ class Heartbeats:
         """Say what the process of this slot waits for; "" once it waits for nothing."""
         packed = text.encode()[:MAX_NOTE_BYTES]
         start = slot * _SLOT_WORDS * 8 + _NOTE_AT
+        # First no note, then the bytes, then their length: a reader rarely sees half of two texts.
         self._words[slot * _SLOT_WORDS + _NOTE_BYTES] = 0
         self._map[start : start + len(packed)] = packed
         self._words[slot * _SLOT_WORDS + _NOTE_BYTES] = len(packed)

@@ -15,25 +15,25 @@ from gate.errors import CannotStart
 from gate.option_values import Role
 from gate.replica.layout import MAP_BYTES
 
+# What a role has open besides its clients: 32 at most when it is idle, and another Replica and Redis for a moment.
 OWN_FILES = 48
-"""What a role has open besides its clients: 32 at most when it is idle, and another Replica and Redis for a moment."""
 LEAST_FILES = 64
+# In the supervisor: the channel to a role, and what its start takes for a moment.
 FILES_OF_A_CHILD = 4
-"""In the supervisor: the channel to a role, and what its start takes for a moment."""
+# Below that, the bounds that follow are worth a log line.
 FEW_FILES = 1_024
-"""Below that, the bounds that follow are worth a log line."""
 
+# Of the Replica in one process: the replicator's own, a snapshot, a compacted copy, and the file that was replaced.
 MAPS_AT_ONCE = 4
-"""Of the Replica in one process: the replicator's own, a snapshot, a compacted copy, and the file that was replaced."""
 SUPERVISOR_BYTES = 32 << 20
+# Each Python process has 20 to 36 MB of its own when idle; below that the kernel kills one to start another.
 ROLE_BYTES = 36 << 20
-"""Each Python process has 20 to 36 MB of its own when idle; below that the kernel kills one to start another."""
 SERVER_BYTES = 12 << 20
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUPS = Path("/proc/self/cgroup")
+# Version 1 words no limit as a number near 2^63.
 _ANY_LIMIT_BYTES = 1 << 60
-"""Version 1 words no limit as a number near 2^63."""
 
 
 def raise_file_limit() -> int:

@@ -13,15 +13,15 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+# prometheus_client's own; read when it is first imported.
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-"""prometheus_client's own; read when it is first imported."""
 
+# As prometheus_client names its files, for the sorts of metric that `gate.metrics` has.
 KINDS = ("counter", "gauge_livesum", "gauge_livemax", "histogram")
-"""As prometheus_client names its files, for the sorts of metric that `gate.metrics` has."""
 _ADDED_UP = ("counter", "histogram")
 _HEAD_BYTES = 8
+# Of each file: some 1,000 series, twice what it makes room for by itself.
 COUNT_BYTES = 1 << 17
-"""Of each file: some 1,000 series, twice what it makes room for by itself."""
 
 
 def clear_counts(directory: Path) -> None:

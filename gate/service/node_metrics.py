@@ -41,6 +41,7 @@ def figures_of(pid: int, boot_seconds: int) -> OneProcess | None:
         fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
+    # Without the times of children: each process of the service is counted by itself.
     ticks = int(fields[_USER_TICKS]) + int(fields[_SYSTEM_TICKS])
     try:
         open_fds: int | None = len(os.listdir(PROC / str(pid) / "fd"))
@@ -104,6 +105,7 @@ def _of_processes(pids: Mapping[str, int]) -> Iterator[Metric]:
     start = GaugeMetricFamily("process_start_time_seconds", "When it started, since 1970.", labels=["role"])
     fds = GaugeMetricFamily("process_open_fds", "Files and connections that it has open.", labels=["role"])
     for role, pid in pids.items():
+        # It ended between the page and /proc.
         if (figures := figures_of(pid, boot_seconds)) is None:
             continue
         cpu.add_metric([role], figures.cpu_seconds)

@@ -17,6 +17,7 @@ from gate.service.running import RUN_FOLDER
 from gate.store.node_reports import MAX_SAMPLES, SAMPLE_EVERY_MS, NodeSample
 
 RATE_OVER_S = 5.0
+# As `gate.metrics` names them; not imported from there, since a replicator needs nothing else of it.
 CHECKS, CHECK_TIME, APPLIED, ACK, HTTP = (
     "gate_checks_total",
     "gate_check_seconds",
@@ -24,13 +25,12 @@ CHECKS, CHECK_TIME, APPLIED, ACK, HTTP = (
     "gate_write_ack_seconds",
     "gate_http_request_seconds",
 )
-"""As `gate.metrics` names them; not imported from there, since a replicator needs nothing else of it."""
+# As prometheus_client names them in its files: a counter without the end that its sample has.
 _METRICS = (CHECKS.removesuffix("_total"), CHECK_TIME, APPLIED.removesuffix("_total"), ACK, HTTP)
-"""As prometheus_client names them in its files: a counter without the end that its sample has."""
 
 
+# Groups of HTTP requests whose times are those for which a stream was open.
 _OPEN_FOR_HOURS = frozenset(("events", "websocket", "console"))
-"""Groups of HTTP requests whose times are those for which a stream was open."""
 
 
 class Counts(NamedTuple):
@@ -69,6 +69,7 @@ def counts_now(data: Path) -> Counts:
 
 def rates_between(before: Counts, now: Counts) -> Rates:
     """The rates. A counter that went back, as of a service that was restarted, counts as unmoved."""
+    # At least 1 ms, since two counts may be of one moment.
     seconds = max(1, now.at_ms - before.at_ms) / 1_000
     grown = {
         key: max(0.0, value - before.of.get(key, 0.0))
@@ -115,6 +116,7 @@ class NodeRates:
     def now(self) -> Rates | None:
         """None before the first count has an age."""
         counts = counts_now(self._data)
+        # Over less than a second one check more or less is a large rate.
         if not self._counts or counts.at_ms - self._counts[0].at_ms < 1_000:
             return None
         return rates_between(self._counts[0], counts)

@@ -19,12 +19,13 @@ from gate.service.running import RUN_FOLDER, Running, running_services
 from gate.store.address import parse_address
 from gate.store.node_reports import NodeReport
 
+# As `gate.metrics` names them; not imported from there, since a replicator needs nothing else of it.
 RESP_CONNECTIONS, WEBSOCKETS = "gate_resp_connections", "gate_websockets"
-"""As `gate.metrics` names them; not imported from there, since a replicator needs nothing else of it."""
 
 
 def node_report(data: Path, node: str, rates: Rates | None) -> NodeReport | None:
     """The services that run in this data directory, as one node; None if none runs."""
+    # A node's roles may be split over several services, as over containers; the report is of all of them.
     services = running_services(data)
     if not services:
         return None
@@ -71,6 +72,7 @@ def _with_replica(report: NodeReport, data: Path) -> NodeReport:
     try:
         board = StatusPage(data / "replica" / BOARD_FILE)
     except ReplicaError:
+        # No status page: the replicator has not made one yet, or the roles that need it do not run here.
         return replace(report, state="none")
     try:
         view = board.view(monotonic_ms())

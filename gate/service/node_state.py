@@ -30,9 +30,10 @@ class NodeState:
     def missing(self) -> list[str]:
         """The processes that do not answer. Once all have, the embedded server's absence counts no more than Redis's."""
         silent = self._roles.silent(monotonic_ms())
+        # It never turns back: readiness must not change with Redis, which this node can do without.
         self._were_all_here = self._were_all_here or not silent
-        metrics_directory = [name for name in silent if name != "redis"] if self._were_all_here else silent
-        return [self._roles.explained(name) for name in metrics_directory]
+        counted = [name for name in silent if name != "redis"] if self._were_all_here else silent
+        return [self._roles.explained(name) for name in counted]
 
     def warnings(self) -> list[str]:
         """What is wrong although every process answers."""

@@ -19,8 +19,8 @@ import signal
 import sys
 import time
 
+# An orphaned server writes its last bytes and exits within milliseconds of SIGTERM; a paused one never does.
 LOCK_WAIT_S = 10.0
-"""An orphaned server writes its last bytes and exits within milliseconds of SIGTERM; a paused one never does."""
 LOCK_POLL_S = 0.01
 EXIT_LOCKED = 75
 EXIT_NO_PROGRAM = 127
@@ -31,12 +31,14 @@ def die_with_parent(signal_number: int, parent_pid: int) -> None:
     """Have the kernel send the signal when the parent dies; exits at once if it is dead already. Elsewhere: nothing."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal_number)
+        # The parent may have died before the call, and then no signal comes.
         if os.getppid() != parent_pid:
             os._exit(1)
 
 
 def _take_lock(path: str) -> bool:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    # Python closes it at exec otherwise, and with it the lock.
     os.set_inheritable(descriptor, True)
     deadline_s = time.monotonic() + LOCK_WAIT_S
     while True:

@@ -19,16 +19,16 @@ from gate.errors import CannotStart
 from gate.listening import EVERY_ADDRESS
 from gate.option_values import Endpoint
 
+# After a `kill -9` of a service the kernel takes some milliseconds to end its workers; the next start may be that quick.
 RETRY_FOR_S = 0.5
-"""After a `kill -9` of a service the kernel takes some milliseconds to end its workers; the next start may be that quick."""
 RETRY_EVERY_S = 0.02
 
 
+# The owner's group may connect; they still have to authenticate.
 UNIX_MODE = 0o660
-"""The owner's group may connect; they still have to authenticate."""
 BACKLOG = 4_096
+# They overlap with every address, at least of their family.
 _WILDCARDS = frozenset(("0.0.0.0", "::"))
-"""They overlap with every address, at least of their family."""
 
 
 class HeldPort(NamedTuple):
@@ -135,6 +135,7 @@ def _hold(wanted: Endpoint, family: int, address: tuple[str, int]) -> HeldPort:
         # Connections of an earlier service that linger in TIME_WAIT are no obstacle; one that listens is.
         alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         alone.bind(address)
+        # Sockets that only bind with SO_REUSEADDR do not exclude each other; to listen shows that the port is free.
         alone.listen(1)
         port = int(alone.getsockname()[1])
     holder = socket.socket(family, socket.SOCK_STREAM)
@@ -156,6 +157,7 @@ def hold_unix(path: Path) -> socket.socket:
     try:
         _clear_dead_socket(path)
         listening.bind(str(path))
+        # Before it listens: no one connects under the mode of the umask.
         path.chmod(UNIX_MODE)
         listening.listen(BACKLOG)
     except OSError as fault:

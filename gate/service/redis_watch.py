@@ -22,8 +22,8 @@ from gate.store.eviction import ServerMemory, read_memory, shown_eviction
 from gate.store.rights import Needs, missing_rights, shown_missing
 
 LOOK_EVERY_S = 1.0
+# Looks from one trial of all rights to the next: it takes a connection, and the server some 50 microseconds.
 FULL_LOOK_EVERY = 3
-"""Looks from one trial of all rights to the next: it takes a connection, and the server some 50 microseconds."""
 
 _log = structlog.get_logger()
 
@@ -57,9 +57,11 @@ class RedisWatch:
         try:
             memory = await read_memory(self._client)
             self._export(memory)
+            # Looked at each time, since `CONFIG SET` takes effect at once.
             evicts = shown_eviction(self._client, memory.policy) if memory.policy else ""
             self._see("eviction", evicts, "evicts nothing again")
             self._see_server()
+            # The first look is a full one.
             if self._looks % FULL_LOOK_EVERY == 1:
                 await self._look_closely()
         except StoreUnavailable as away:
@@ -90,6 +92,7 @@ class RedisWatch:
         if found and self._server_id and found != self._server_id:
             shown = self._client.address.shown
             _log.warning(f"{self._name} is another server now, or another run of it", address=shown)
+        # Kept while there is no connection: what comes back is compared with what was there before.
         self._server_id = found or self._server_id
 
     def _see(self, what: str, problem: str, well: str) -> None:

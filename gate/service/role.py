@@ -28,17 +28,17 @@ from gate.service.role_messages import GO, RELOAD, RoleConfig, RoleMessage, pack
 from gate.store.writer import ORIGIN, Origin
 
 CHANNEL = 0
+# How long a role without supervisor may take to finish in an orderly way; the kernel ends it after that.
 ORPHAN_GRACE_S = 1.5
-"""How long a role without supervisor may take to finish in an orderly way; the kernel ends it after that."""
 DRAIN_SHARE = 0.3
+# Roles that have something to leave in order. The others must free their ports at once.
 ORDERLY_WHEN_ORPHANED = frozenset({"replicator"})
-"""Roles that have something to leave in order. The others must free their ports at once."""
 
+# How far roles step back, by nice level, for those that answer checks or keep the facts of checks fresh: where processors are
+# short, they have a third of a worker's share. Ten thousand WebSockets that come back keep `http` busy for seconds; with this
+# level alone the slowest check meanwhile took 12 ms (median of 5 such storms on 2 cores that the clients shared), without it
+# 17 ms. See `_step_back` for the rest.
 NICE = {"http": 5, "background": 5}
-"""How far roles step back, by nice level, for those that answer checks or keep the facts of checks fresh: where processors are
-short, they have a third of a worker's share. Ten thousand WebSockets that come back keep `http` busy for seconds; with this
-level alone the slowest check meanwhile took 12 ms (median of 5 such storms on 2 cores that the clients shared), without it
-17 ms. See `_step_back` for the rest."""
 
 Main = Callable[["RoleContext"], Awaitable[None]]
 

@@ -17,6 +17,7 @@ from gate.option_values import Endpoint
 
 GO = b"go\n"
 RELOAD = b"reload\n"
+# The longest line is an order: options, of which lists and URLs may be long. It bounds what a bug can make a reader keep.
 MAX_LINE_BYTES = 1 << 20
 
 

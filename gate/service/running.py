@@ -62,6 +62,7 @@ def running_services(data: Path) -> list[Running]:
         folders = sorted(path for path in (data / RUN_FOLDER).iterdir() if path.is_dir())
     except FileNotFoundError:
         return []
+    # The lock is looked at first: a file that is not held may be of any earlier version.
     return [running for folder in folders if _is_held(folder) for running in _read(folder / SERVICE_FILE)]
 
 
@@ -72,6 +73,7 @@ def _is_held(folder: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
+        # Shared, so that two commands do not take each other for the service.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

@@ -27,10 +27,10 @@ from gate.store.shadow import add_shadow_counts
 
 TAKE_EVERY_S = 1.0
 FLUSH_EVERY_S = 5.0
+# How long a process that ends waits for Redis.
 FINISH_WITHIN_S = 1.0
-"""How long a process that ends waits for Redis."""
+# Pairs of App and hour that wait for Redis: some 40 MB at the worst. Past it the oldest are dropped.
 MAX_PENDING = 1_000
-"""Pairs of App and hour that wait for Redis: some 40 MB at the worst. Past it the oldest are dropped."""
 MAX_LINES_A_SECOND = 5
 _SECOND_MS = 1_000
 
@@ -66,12 +66,14 @@ class ShadowReporter:
     def take(self) -> None:
         """Take what was counted since the last time."""
         self._before()
+        # Of the moment at which they are taken, at most a second after the checks.
         hour = self._now_ms() // HOUR_MS
         for app_key, counts in self._shadows.take().items():
             for reason, many in counts.reasons.items():
                 SHADOW_DENIALS.labels(reason).inc(many)
             self._pending.setdefault((app_key, hour), ShadowCounts()).add(counts)
         while len(self._pending) > MAX_PENDING:
+            # The oldest: a dict keeps the order in which pairs came.
             del self._pending[next(iter(self._pending))]
 
     async def flush(self) -> None:

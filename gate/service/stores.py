@@ -28,10 +28,10 @@ from gate.store.presence import PresenceStore
 from gate.store.rights import PRESENCE, missing_rights, shown_missing
 from gate.store.store import Store
 
+# The role that logs of Redis, so that each change is logged once a node.
 VOICE = "background"
-"""The role that logs of Redis, so that each change is logged once a node."""
+# As often as the store itself probes a Redis that is away.
 RETRY_EVERY_S = 0.25
-"""As often as the store itself probes a Redis that is away."""
 
 _log = structlog.get_logger()
 
@@ -144,6 +144,7 @@ async def _refuse_another_presence(context: RoleContext, store: Store) -> None:
     """
     client = client_of(parse_address(context.config.presence_redis or context.role_config.redis_url))
     try:
+        # Rights first: without them each later step would fail with an error that names a command, not the right.
         missing = await missing_rights(client, PRESENCE)
         if not missing:
             await _refuse_eviction(context, client)
@@ -188,6 +189,7 @@ async def _until_store_answers(context: RoleContext) -> bool:
         asyncio.ensure_future(context.stopping.wait()),
     )
     await asyncio.wait([going, stopping], return_when=asyncio.FIRST_COMPLETED)
+    # Cancelling the waits leaves the events as they are, for the next caller.
     going.cancel()
     stopping.cancel()
     return context.store_answers.is_set()

@@ -45,14 +45,15 @@ from gate.service.role_messages import RoleConfig
 from gate.service.running import Running, forget_running, note_running
 from gate.tls import server_context
 
+# Workers early: on a Replica that is there already they answer before anything else is up.
 START_ORDER: tuple[Role, ...] = ("redis", "worker", "replicator", "http", "background")
-"""Workers early: on a Replica that is there already they answer before anything else is up."""
+# What takes requests first, what they need last: a write in flight is still answered.
 STOP_ORDER: tuple[tuple[Role, ...], ...] = (("worker", "http"), ("background",), ("replicator",), ("redis",))
+# Of the time left to stop in, what each later step is sure of at least.
 LAST_SHARE = 0.2
-"""Of the time left to stop in, what each later step is sure of at least."""
 EXIT_FORCED = 1
+# A signal sooner after the first is the same wish twice: make and timeout pass on what the group has got already.
 FORCE_AFTER_S = 1.0
-"""A signal sooner after the first is the same wish twice: make and timeout pass on what the group has got already."""
 
 
 def run(config: ServeConfig, options: EffectiveOptions) -> int:
@@ -60,6 +61,7 @@ def run(config: ServeConfig, options: EffectiveOptions) -> int:
 
     `options` is what `gate config` shows of it.
     """
+    # For what libraries create too: LMDB's files, the server's append-only file, the sockets.
     os.umask(0o077)
     if not config.core_dumps:
         forbid_core_files()
@@ -69,12 +71,15 @@ def run(config: ServeConfig, options: EffectiveOptions) -> int:
     use_key_file(config.secret_key_file)  # likewise
     layout = DirectoryLayout(config.directory, config.role)
     layout.prepare()
+    # Before the ports: a second service must be refused for the directory, not for a port that the first one has.
     locks = lock_roles(layout, config.role)
     ports = hold_ports(config)
     program = embedded.server_program(config.redis_server) if "redis" in config.role else None
     note_running(layout, _running(config, options, layout, ports))
+    # Once the locks are held: before, they may be of a service that runs.
     clear_counts(layout.metrics)
     reserve_counts(layout.metrics, os.getpid())
+    # prometheus_client reads it when it is first imported, which no module above has done.
     os.environ[DIRECTORY_VARIABLE] = str(layout.metrics)
 
     async def supervised() -> int:
@@ -200,6 +205,7 @@ def _shared_memory(config: ServeConfig) -> int | None:
         return None
     from gate.http.shared import make_shared_memory
 
+    # Made here, since processes that start one after the other must inherit the same.
     return make_shared_memory()
 
 
@@ -236,6 +242,7 @@ class Supervisor:
         self._stop_requested = asyncio.Event()
         self._stop_requested_at_s = 0.0
         self._forced = False
+        # Looked at now: the replicator writes the file while the service starts.
         self._is_first_start = not layout.credentials.exists()
 
     async def run(self) -> int:
@@ -271,6 +278,7 @@ class Supervisor:
         awaited: list[asyncio.Future[Any]] = [stop, ready, away, *failures]
         try:
             await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+            # A failure first: the service may have become ready in the same turn, and ends all the same.
             for failure in failures:
                 if failure.done():
                     raise failure.result()
@@ -388,6 +396,7 @@ class Supervisor:
         for step, roles in enumerate(STOP_ORDER, start=1):
             later = len(STOP_ORDER) - step
             left_s = max(0.1, deadline_s - loop.time())
+            # A step that takes all of its time leaves each later one its share.
             timeout_s = left_s * (1 - LAST_SHARE * later)
             await asyncio.gather(*(child.stop(timeout_s) for child in self._children if child.role in roles))
         for child in self._children:

@@ -17,6 +17,7 @@ from gate.store.webhook_queue import QueuedWebhook
 
 def callback_nonce() -> str:
     """A new one, which can't be a request's; of 18 characters, as long as RongCloud's may be."""
+    # The prefix keeps a callback from being sent back as a request: no signature with it is accepted (`http.auth`).
     return CALLBACK_NONCE + secrets.token_hex(5)
 
 
@@ -28,6 +29,7 @@ def signed_url(app: AppFacts, webhook_url: str, nonce: str, now_ms: int) -> str:
         {"appKey": app.key, "nonce": nonce, "timestamp": moment, "signTimestamp": moment, "signature": signature}
     )
     address = urlsplit(webhook_url)
+    # The URL's own query comes first and is not parsed: what the App wrote in it stays as it is.
     return urlunsplit(address._replace(query=f"{address.query}&{query}" if address.query else query, fragment=""))
 
 

@@ -19,11 +19,11 @@ from gate.store.webhook_queue import QueuedWebhook, WebhookQueue
 from gate.webhooks.callback import form_of
 from gate.webhooks.posting import Poster
 
+# After the 1st, 2nd, ... attempt, each up to half as long again: the last attempt is 7 to 11 hours after the first. The first
+# wait is longer than an attempt may take: an attempt under way is not made twice.
 WAITS_MS = (10_000, 30_000, 120_000, 600_000, 3_600_000, 3_600_000, 3_600_000, 14_400_000)
-"""After the 1st, 2nd, ... attempt, each up to half as long again: the last attempt is 7 to 11 hours after the first. The first
-wait is longer than an attempt may take: an attempt under way is not made twice."""
+# Attempts at a time: a receiver that hangs holds up this many for `TIMEOUT_S` each.
 MAX_UNDER_WAY = 64
-"""Attempts at a time: a receiver that hangs holds up this many for `TIMEOUT_S` each."""
 FORM_TYPE = "application/x-www-form-urlencoded"
 
 log = structlog.get_logger()

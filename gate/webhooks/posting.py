@@ -17,10 +17,10 @@ from gate.clock import wall_ms
 from gate.core.model import AppFacts
 from gate.webhooks.callback import callback_nonce, signed_url
 
+# For one attempt, from connecting to the answer.
 TIMEOUT_S = 5.0
-"""For one attempt, from connecting to the answer."""
+# What an attempt without an answer raises.
 FAULTS = (TimeoutError, ClientError, ValueError, OSError)
-"""What an attempt without an answer raises."""
 
 
 class Poster:

@@ -29,12 +29,12 @@ from gate.webhooks.presence_body import JSON_TYPE, body_of
 Webhook = Literal["results", "presence"]
 SHOWN_BYTES = 512
 SAMPLE_USER = b"gate-test"
+# A receiver recognizes samples by these: no operation that Gate makes has such an id.
 SAMPLE_OPERATION = "TEST-TEST-TEST-TEST"
-"""A receiver recognizes samples by these: no operation that Gate makes has such an id."""
+# Where clouds serve a machine's credentials, next to link-local addresses: Alibaba, Azure, Oracle, Amazon, Google.
 _OF_CLOUDS = frozenset(
     map(ip_address, ("100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254"))
 )
-"""Where clouds serve a machine's credentials, next to link-local addresses: Alibaba, Azure, Oracle, Amazon, Google."""
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 
@@ -66,6 +66,7 @@ async def try_webhook(app: AppFacts, webhook: Webhook, now_ms: int) -> Trial:
     def opened(info: AddrInfoType) -> socket.socket:
         # What is connected to, whatever the name leads to a moment later.
         addresses.append(str(info[4][0]))
+        # aiohttp takes a socket of any kind here, and waits with it: it must not block the loop.
         made = socket.socket(*info[:3])
         made.setblocking(False)
         return made

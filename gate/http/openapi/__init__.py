@@ -65,11 +65,11 @@ async def _file(name: str, request: web.Request) -> web.StreamResponse:
     return web.FileResponse(_VIEWER / name, headers={"Content-Type": kind, **_POLICY})
 
 
+# By path: what answers it.
 DOCUMENTS = {"/openapi.json": openapi_json, "/docs": docs}
-"""By path: what answers it."""
+# By path. They are no endpoints, so the document describes only the page itself.
 VIEWER_FILES: dict[str, Handler] = {
     f"/docs/{name}": partial(_file, name) for name in ("swagger-ui.css", "swagger-ui-bundle.js", "start.js")
 }
-"""By path. They are no endpoints, so the document describes only the page itself."""
 
 __all__ = ["DOCUMENTS", "VIEWER_FILES", "openapi_document"]

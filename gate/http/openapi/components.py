@@ -33,8 +33,8 @@ _ID_SCHEMA: Schema = {
     "examples": ["alice"],
 }
 _BARE_ID = {"anyOf": [{"type": "string"}, {"$ref": _REFERENCE.format(name="Base64Id")}]}
+# The mark that `msgspec` puts on `bytes`, which are an id in every request.
 _BYTES = "contentEncoding"
-"""The mark that `msgspec` puts on `bytes`, which are an id in every request."""
 
 
 class Field(NamedTuple):
@@ -54,6 +54,7 @@ def schemas_of(bodies: Iterable[Any], answers: Iterable[Any]) -> tuple[dict[Any,
     bodies = list(bodies)
     every = [*bodies, *answers]
     types = [one for some in every for one in (some if isinstance(some, tuple) else (some,))]
+    # `Base64Id` is named by itself, since `_plain` takes it out of every other schema.
     found, components = msgspec.json.schema_components([*types, Base64Id], ref_template=_REFERENCE)
     named: dict[str, Schema] = {name: _plain(schema, _ID_REFERENCE) for name, schema in sorted(components.items())}
     named["Base64Id"] = components["Base64Id"]
@@ -61,6 +62,7 @@ def schemas_of(bodies: Iterable[Any], answers: Iterable[Any]) -> tuple[dict[Any,
     taken = [one for some in bodies for one in (some if isinstance(some, tuple) else (some,))]
     for kind in set[Any]().union(*map(_declarations_in, taken)):
         whole = named[kind.__name__]
+        # What no type can say, such as that of two members only one may be given.
         whole |= getattr(kind, "SCHEMA", {})
         for member in whole["properties"].values():
             member.pop("uniqueItems", None)  # in a set that is sent, items that repeat are taken once
@@ -80,6 +82,7 @@ def fields_of(declared: type[Query]) -> list[Field]:
 def _field(field: FieldInfo, schema: Schema) -> Field:
     _, meta = kinds_of(field.type)
     text = (meta and meta.description) or ""
+    # In a query or a form the text stands next to the schema.
     if schema.get("description") == text:
         del schema["description"]
     if isinstance(schema.get("type"), list):  # null is a field that is left out
@@ -125,6 +128,7 @@ def _plain(schema: Any, an_id: Schema) -> Any:
 
 def _id_schema(schema: Schema, an_id: Schema) -> Schema:
     own = {name: value for name, value in schema.items() if name not in (_BYTES, "type")}
+    # Only the wider one may come in base64.
     if "format" in own or "pattern" in own:  # a narrower kind of id
         return {"type": "string", **own}
     return {**an_id, **{name: value for name, value in own.items() if name != "description"}}
@@ -133,6 +137,7 @@ def _id_schema(schema: Schema, an_id: Schema) -> Schema:
 # Requests that went wrong
 
 Family = Literal["user", "v1", "apps", "client", "open"]
+# A test compares these two tables with those of `errors`, in both directions.
 WORD_MEANINGS: Mapping[str, str] = {
     "invalid": "a parameter is missing or wrong",
     "too-long": "a value or the body is longer than its limit",
@@ -181,6 +186,7 @@ _EVERYWHERE: Mapping[Family, tuple[int, ...]] = {
     "client": (400, 401, 403, 413, 415, 429, 500, 503),
     "open": (415, 500),
 }
+# Words that only some endpoints answer; these name them (`Endpoint.faults`).
 _OF_OPERATORS = {"too-many-tries"}
 _OF_APPS = {"rate-limited", "user-limit", "too-many-streams"}
 _OF_STREAMS = {"too-many-streams"}
@@ -265,6 +271,7 @@ def _reasons(family: Family, status: int) -> list[str | int]:
     of_others = _OF_APPS if family == "apps" else _OF_STREAMS | {"user-limit"}
     if family == "client":
         of_others = of_others | _OF_OPERATORS | {"forbidden"}
+    # In the order of the table, each once: the document is the same in each process.
     return list(dict.fromkeys(word for word in words if word not in of_others))
 
 

@@ -77,6 +77,7 @@ class Probe(NamedTuple):
     text: str
 
 
+# By path; the method is GET.
 PROBES: Mapping[str, Probe] = {
     "/healthz": Probe("Is the process alive?", Alive, healthz.__doc__ or ""),
     "/readyz": Probe("Should this node get traffic?", Ready, readyz.__doc__ or ""),
@@ -84,7 +85,6 @@ PROBES: Mapping[str, Probe] = {
     "/openapi.json": Probe("This document", dict[str, Any], "OpenAPI 3.1, the same on every node of a version."),
     "/docs": Probe("This document as a page", "text/html", "Needs no other host."),
 }
-"""By path; the method is GET."""
 
 
 ABOUT = """\
@@ -113,6 +113,7 @@ _TAGS: dict[str, str] = {
     "Probes": "No credentials.",
     "Not offered": "RongCloud has these and Gate does not: each is refused by name.",
 }
+# By the second part of the path. A family that is missing here fails every test of the document.
 _TAG_OF = {
     "check": "Checks", "explain": "Checks", "users": "Users", "tokens": "Users", "bans": "Bans and Mutes",
     "mutes": "Bans and Mutes", "blacklist": "Lists", "whitelist": "Lists", "whitelist-switch": "Lists",
@@ -152,6 +153,7 @@ class _Operation(NamedTuple):
 def openapi_document() -> Schema:
     """The whole document, made once; not to be changed."""
     operations = list(_operations())
+    # A dict as a set that keeps its order: the document is the same in each process.
     bodies = dict.fromkeys(one.takes for one in operations if one.takes is not None and not _has_fields(one.takes))
     answers = dict.fromkeys(one.answers for one in operations if not isinstance(one.answers, str | None))
     own, components = schemas_of(bodies, [*answers, RongCloudProblem, Problem, TokenProblem, NotReady])
@@ -166,6 +168,7 @@ def openapi_document() -> Schema:
     return {
         "openapi": "3.1.0",
         "info": {"title": "Gate", "version": __version__, "description": ABOUT, "license": _license()},
+        # Relative, so that it holds behind any proxy that keeps the path.
         "servers": [{"url": "/"}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
@@ -240,6 +243,7 @@ def _operation(one: _Operation, own: dict[Any, Schema]) -> Schema:
         operation["requestBody"] = _form(fields)
     elif one.takes is not None and not fields:
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": own[one.takes]}}}
+    # In the place of the family's 503, whose body is a `Problem`.
     if one.answers is Ready:
         not_ready = {"schema": own[NotReady]}
         operation["responses"]["503"] = {**_described("Not yet."), "content": {"application/json": not_ready}}
@@ -247,6 +251,7 @@ def _operation(one: _Operation, own: dict[Any, Schema]) -> Schema:
 
 
 def _operation_id(method: str, path: str) -> str:
+    # Stable, and unique: generators of clients name functions by it.
     words = re.findall(r"[A-Za-z0-9]+", path.removesuffix(".json"))
     return method.lower() + "".join(word[:1].upper() + word[1:] for word in words)
 

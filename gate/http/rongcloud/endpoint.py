@@ -10,10 +10,10 @@ from msgspec import Meta, Struct
 from gate.http.fields import CURSOR_TEXT, up_to
 from gate.http.forms import JOINED, FormBody
 
+# Ids that one call may name.
 MAX_IDS = 20
-"""Ids that one call may name."""
+# The highest number of a page: a number of any length would be one that Redis refuses.
 LAST_PAGE = 1_000_000
-"""The highest number of a page: a number of any length would be one that Redis refuses."""
 
 Users = Annotated[list[bytes], up_to(MAX_IDS, "alice")]
 JoinedId = Annotated[
@@ -46,8 +46,8 @@ class UserIds(Success, kw_only=True):
     users: list[str]
 
 
+# Printed for what never ends, and for anything past the year that four digits hold.
 LAST_PRINTABLE = "9999-12-31 23:59:59"
-"""Printed for what never ends, and for anything past the year that four digits hold."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -25,11 +25,11 @@ from gate.http.fields import PageToken, page_cursor, page_token, up_to
 from gate.http.forms import FormBody, shown_value
 from gate.http.rongcloud.endpoint import LAST_PAGE, MAX_IDS, Success, UserIds, Users, UsersForm, time_text
 
+# 30 days. There is no permanent Ban in this API; `/v1/bans` has one.
 MAX_MINUTES = 43_200
-"""30 days. There is no permanent Ban in this API; `/v1/bans` has one."""
 MINUTE_MS = 60_000
+# Without a page, the first thousand are answered.
 UNPAGED_BANS = 1_000
-"""Without a page, the first thousand are answered."""
 DEFAULT_PAGE_BANS = 50
 MAX_PAGE_BANS = 1_000
 
@@ -70,6 +70,7 @@ class BannedUsers(Success, kw_only=True):
 
 async def block(call: AppRequest, form: BlockForm) -> Success:
     """Ban 1 to 20 Users for some minutes; a later Ban replaces the earlier. Deactivated Users are skipped."""
+    # From when the request came, not from when it is effective.
     until_ms = call.now_ms + form.minute * MINUTE_MS
     imposed = await call.writes().impose("ban", form.users, until_ms)
     call.effect = await call.effective(imposed.written)
@@ -96,8 +97,8 @@ async def query_bans(call: AppRequest, form: BansForm) -> BannedUsers:
 MAX_MUTED = 1_000
 DEFAULT_ROWS = 100
 MAX_ROWS = 200
+# The store pages to a depth of 100,000.
 MAX_OFFSET = 99_000
-"""The store pages to a depth of 100,000."""
 CHAT_TYPE = "PERSON"
 
 
@@ -154,14 +155,15 @@ async def query_mutes(call: AppRequest, form: MutesForm) -> CountedUserIds:
     """The muted Users, those without an expiry first."""
     mutes = call.deps.store.mutes
     page = await mutes.page(call.app_key, call.now_ms, form.offset, form.num)
+    # Of another moment than the page: it may count a Mute more or less.
     total = await mutes.count(call.app_key, call.now_ms)
     return CountedUserIds(total=total, users=[shown(mute.user) for mute in page])
 
 
 # Lists
 
+# Also what a query without a size answers.
 MAX_PAGE_ENTRIES = 1_000
-"""Also what a query without a size answers."""
 
 Owner = Annotated[bytes, Meta(description="Whose list.")]
 Members = Annotated[list[bytes], up_to(MAX_IDS, "mallory")]

@@ -27,8 +27,8 @@ from gate.store.deactivation import Operation
 MAX_DELETED = 100
 DEFAULT_PAGE_USERS = 20
 MAX_USERS_A_PAGE = 100
+# Below it a moment counts as seconds: as milliseconds it is in 1973, and revoking would quietly revoke nothing.
 _FIRST_MS = 100_000_000_000
-"""Below it a moment counts as seconds: as milliseconds it is in 1973, and revoking would quietly revoke nothing."""
 MAX_DIGITS_MS = 9_999_999_999_999_999
 
 Name = Annotated[ProfileName, Meta(description="Empty or absent: stays as it is.")]
@@ -112,6 +112,7 @@ async def get_token(call: AppRequest, form: RegistrationForm) -> TokenMinted:
 
 async def refresh(call: AppRequest, form: ProfileForm) -> Success:
     """Change a User's name or portrait; what is absent stays."""
+    # Not waited for: no Replica holds names.
     await call.deps.store.users.refresh(call.app_key, form.user, form.name, form.portrait)
     return Success()
 
@@ -182,8 +183,9 @@ async def expire(call: AppRequest, form: ExpireForm) -> Success:
 
 
 MAX_DEACTIVATED = 100
+# Also what a query without a size answers.
 MAX_DEACTIVATED_A_PAGE = 50
-"""Also what a query without a size answers."""
+# The store pages to a depth of 100,000.
 LAST_DEACTIVATED_PAGE = 100_000 // MAX_DEACTIVATED_A_PAGE
 
 
@@ -213,6 +215,7 @@ async def deactivate(call: AppRequest, form: DeactivationForm) -> OperationStart
 
 async def reactivate(call: AppRequest, form: DeactivationForm) -> OperationStarted:
     """Give 1 to 100 ids back; the callback of each says whether it is, or whether it was too early."""
+    # RongCloud answers 200 and reports by User, so one that is too early must not refuse the others.
     return await _started(call, await call.writes().reactivate(form.users, refuse_early=False))
 
 

@@ -11,6 +11,7 @@ from gate.http.context import AppRequest
 from gate.http.endpoint import Endpoint
 from gate.http.v1 import audit, bulk, check, feed, gating, presence, users
 
+# By path and method.
 ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {
     **check.ENDPOINTS,
     **users.ENDPOINTS,
@@ -20,7 +21,6 @@ ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {
     **presence.ENDPOINTS,
     **feed.ENDPOINTS,
 }
-"""By path and method."""
 
 _ROLES: dict[tuple[str, str], OperatorRole | None] = {
     (check.PATH, "POST"): "viewer",

@@ -37,6 +37,7 @@ from gate.store.new_credentials import new_app_secret
 
 KEY_NAME = {"pattern": KEY_NAME_PATTERN, "examples": ["router-1"]}
 KeyName = Annotated[str, Meta(extra_json_schema=KEY_NAME, extra={"check": key_name})]
+# Never a short one, unlike an App's own secret: there is no flag for it.
 KeySecret = Annotated[
     str,
     Meta(
@@ -121,16 +122,19 @@ async def list_keys(call: OperatorRequest) -> KeysPage:
 
 async def add(call: OperatorRequest, body: AddingKey) -> KeyMade:
     """It can be used when this is answered. It may do what its scopes allow, and signs nothing."""
+    # Drawn before the change, which is made again after a concurrent one: what is stored must be what is shown.
     secret = body.secret or new_app_secret()
     facts, written = await call.update_app(
         lambda facts: with_key(facts, body.name, body.scopes, secret, call.now_ms), body.reason
     )
+    # As stored: each once, and in the order of `SCOPES`.
     scopes = list(named_key(facts, body.name).scopes)
     return await answered(call, KeyMade, written, app_key=facts.key, name=body.name, scopes=scopes, secret=secret)
 
 
 async def rotate(call: OperatorRequest, body: RotatingKey) -> KeyRotated:
     """From now on both secrets are accepted, until `finish`: then the newest alone."""
+    # Drawn here for the same reason, although `finish` has no use for it.
     name, fresh = call.path_key(), body.secret or new_app_secret()
     facts, written = await call.update_app(
         lambda facts: with_finished_rotation(facts, name) if body.finish else with_rotated_key(facts, name, fresh),
@@ -142,6 +146,7 @@ async def rotate(call: OperatorRequest, body: RotatingKey) -> KeyRotated:
         written,
         app_key=facts.key,
         name=name,
+        # Absent, not null: an empty secret could be taken for one.
         secret=UNSET if body.finish else fresh,
         secret_count=len(named_key(facts, name).digests),
     )
@@ -154,6 +159,7 @@ async def remove(call: OperatorRequest) -> Effective:
     return await answered(call, Effective, written)
 
 
+# As the table of `apps`.
 ENDPOINTS: dict[tuple[str, str], tuple[OperatorRole, Endpoint[OperatorRequest]]] = {
     ("/v1/apps/{app}/keys", "GET"): ("admin", Endpoint("The keys of an App", list_keys, faults=("not-found",))),
     ("/v1/apps/{app}/keys", "POST"): (
@@ -166,4 +172,3 @@ ENDPOINTS: dict[tuple[str, str], tuple[OperatorRole, Endpoint[OperatorRequest]]]
     ),
     ("/v1/apps/{app}/keys/{name}", "DELETE"): ("admin", Endpoint("Remove a key", remove, faults=("not-found",))),
 }
-"""As the table of `apps`."""

@@ -157,6 +157,7 @@ class Changing(Body, frozen=True, kw_only=True):
     @property
     def changes(self) -> dict[str, Any]:
         """The settings that are named."""
+        # UNSET and not None marks what is absent: null is a value of `user_limit`.
         named = {name: getattr(self, name) for name in self.__struct_fields__ if name != "reason"}
         return {name: value for name, value in named.items() if value is not UNSET}
 
@@ -166,6 +167,7 @@ class Changing(Body, frozen=True, kw_only=True):
         return setting_mistakes(changes) if changes else [InvalidInput("body", "must name at least one setting")]
 
 
+# Set after the class, because it lists the fields that the class has.
 Changing.SCHEMA = {"anyOf": [{"required": [name]} for name in Changing.__struct_fields__ if name != "reason"]}
 
 
@@ -271,6 +273,7 @@ async def create(call: OperatorRequest, body: Creating) -> AppMade:
 async def change(call: OperatorRequest, body: Changing) -> AppChanged:  # type: ignore[valid-type]
     """The App as it is then."""
     changes = body.changes
+    # Not in the table of roles, since it depends on the body. The whole call is refused, so nothing is changed by half.
     above = sorted(changes.keys() & ADMINS_ONLY)
     if above and not may(call.operator.role, "admin"):
         raise RoleInsufficient(f"only an admin may change {', '.join(above)}")
@@ -284,6 +287,7 @@ async def remove(call: OperatorRequest) -> Effective:
     try:
         await call.app()
     except NotFound:
+        # The record of the App goes first, so a removal that broke off leaves facts of Users without one.
         await apps.finish_removal(key)
         raise
     return await answered(call, Effective, await apps.remove(key, call.now_ms, by=call.operator.name))
@@ -291,6 +295,7 @@ async def remove(call: OperatorRequest) -> Effective:
 
 async def rotate_secret(call: OperatorRequest, body: Rotating) -> SecretMade:
     """From now on both secrets sign, and Tokens are minted under the new one."""
+    # Drawn before the change, which is made again after a concurrent one.
     fresh = body.secret or new_app_secret()
     facts, written = await call.update_app(lambda facts: with_new_secret(facts, fresh), body.reason)
     return await answered(
@@ -315,6 +320,7 @@ async def deployment_audit(call: OperatorRequest, query: DeploymentAuditQuery) -
     return DeploymentAuditPage(entries=[deployment_audit_line(entry) for entry in entries], next=following)
 
 
+# By path and method: the role it takes, and what it does.
 ENDPOINTS: dict[tuple[str, str], tuple[OperatorRole, Endpoint[OperatorRequest]]] = {
     ("/v1/apps", "GET"): ("viewer", Endpoint("All Apps", list_apps)),
     ("/v1/apps", "POST"): ("admin", Endpoint("Create an App", create, faults=("refused",))),
@@ -332,12 +338,12 @@ ENDPOINTS: dict[tuple[str, str], tuple[OperatorRole, Endpoint[OperatorRequest]]]
     **app_keys.ENDPOINTS,
     ("/v1/deployment-audit", "GET"): ("viewer", Endpoint("What was done to Apps and operators", deployment_audit)),
 }
-"""By path and method: the role it takes, and what it does."""
 
+# Endpoints without an App in their path that answer an operator about the Apps that it may see.
 OF_SOME_APPS = {("/v1/apps", "GET")}
-"""Endpoints without an App in their path that answer an operator about the Apps that it may see."""
 
 
 def reach_of(path: str, method: str) -> Reach:
     """What an endpoint concerns. Unless it is named above or names an App, that is the deployment."""
+    # Whatever is not named is closed to operators that are limited to Apps: a new endpoint is safe by default.
     return "app" if "{app}" in path else "apps" if (path, method) in OF_SOME_APPS else "deployment"

@@ -61,6 +61,7 @@ class AuditLine(Struct, kw_only=True):
 
     at: int
     what: Kind | Noted
+    # Absent and not null: an entry has the members of its kind, and no others.
     user: IdJson | UnsetType = UNSET
     members: list[IdJson] | UnsetType = UNSET
     until: int | UnsetType | None = UNSET
@@ -126,6 +127,7 @@ async def page(call: AppRequest, query: AuditQuery) -> AuditPage:
 
 def audit_line(entry: AuditEntry) -> AuditLine:
     """Without the members that an entry of its kind does not have."""
+    # Not checked: an entry that a newer version wrote is shown under its own word.
     what = cast("Kind | Noted", entry.kind)
     line = AuditLine(at=entry.at_ms, what=what, actor=entry.by, reason=entry.why, **_origin(entry))
     if entry.user:
@@ -135,6 +137,7 @@ def audit_line(entry: AuditEntry) -> AuditLine:
     if entry.until_ms:
         line.until = until_json(entry.until_ms)
     if entry.kind == "app-set":
+        # Written without secrets (`store.apps.changed`), so all of it may be shown.
         line.settings = orjson.loads(entry.value)
     elif entry.kind == "whitelist-switched":
         line.on = entry.value == b"1"
@@ -142,6 +145,7 @@ def audit_line(entry: AuditEntry) -> AuditLine:
         line.before = int(entry.value)
     elif entry.kind in NOTED:
         for name, value in orjson.loads(entry.value).items():
+            # The names are Gate's own: no caller chooses what is written in an entry of these kinds.
             setattr(line, name, value)
     return line
 
@@ -150,6 +154,7 @@ def deployment_audit_line(entry: DeploymentEntry) -> DeploymentAuditLine:
     """`about` is an App key or an operator's name; `changed` holds what the write changed, never a secret."""
     return DeploymentAuditLine(
         at=entry.at_ms,
+        # Likewise not checked.
         what=cast("DeploymentKind", entry.kind),
         about=entry.about,
         changed=orjson.loads(entry.value),

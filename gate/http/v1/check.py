@@ -42,11 +42,11 @@ from gate.replica.reading import Reading
 
 PATH = "/v1/check"
 LIMITS = limit_names(PATH)
+# Of one batch: some 10 ms of this process, which serves others too.
 MAX_PAIRS = 10_000
-"""Of one batch: some 10 ms of this process, which serves others too."""
 
+# The usual query, whose ids need no decoding: a quarter of the time that `query_of` takes, by which it is defined.
 _PLAIN = re.compile(rf"{PATH}\?from=([A-Za-z0-9._~-]{{1,64}})&to=([A-Za-z0-9._~-]{{1,64}})").fullmatch
-"""The usual query, whose ids need no decoding: a quarter of the time that `query_of` takes, by which it is defined."""
 _SHAPES = 'must be {"pairs": [[from, to], …]} or {"from": id, "to": [id, …]}'
 
 
@@ -163,6 +163,7 @@ def fast_check(deps: Deps, headers: Mapping[str, str], raw_path: str) -> Verdict
         if called is None:
             return None
         app, caller = called
+        # Every refusal is left to `check`, which counts it and words it in one place.
         if not caller.scopes.issuperset(CHECK):
             return None
         plain = _PLAIN(raw_path)
@@ -204,6 +205,7 @@ def _answered(deps: Deps, verdict: Verdict, revision: str, stale_ms: int) -> Ver
 async def check_batch(call: AppRequest) -> VerdictsAnswer:
     """`POST` up to 10,000 pairs, or one sender and as many recipients → verdicts in order."""
     body = await call.batch()
+    # The prompt way awaits nothing, so it costs no turn of the loop.
     return batch_promptly(call, body) or await _batch(call, body)
 
 
@@ -220,6 +222,7 @@ def batch_promptly(call: AppRequest, body: dict[str, object]) -> VerdictsAnswer 
         with call.deps.replica as snapshot:
             revision = revision_of_all(snapshot)
             words, counts = _young_app(call, snapshot, stale_ms).words_of(pairs)
+    # TypeError: an id that is no text. Each of these is met again, and worded, in `_batch`.
     except (GateError, TypeError):
         return None
     call.deps.count_verdicts(counts)
@@ -298,6 +301,7 @@ def pair_ids(pairs: list[object]) -> tuple[list[bytes], list[bytes]]:
 
 def _columns(pairs: list[object]) -> Sequence[Sequence[object]] | None:
     """The usual case, arrays of two, turned over in one step; None for anything else."""
+    # In C: a step of Python for each pair would cost more than its Verdict.
     if set(map(type, pairs)) != {list}:
         return None
     try:
@@ -318,6 +322,7 @@ def _pair(pair: object, index: int) -> tuple[object, object]:
 def many_ids(values: Sequence[object], name: Callable[[int], str]) -> list[bytes]:
     """Ids as bytes. Strings alone, the usual case, are turned and measured without a step of Python for each."""
     try:
+        # The parser has refused lone surrogates, so encoding can't fail.
         ids = list(map(str.encode, cast("Sequence[str]", values)))
     except TypeError:  # something that is no string
         ids = []
@@ -334,10 +339,12 @@ async def wait_for_revision(call: AppRequest, minimum: str | None) -> None:
         revisions = parse_revisions(minimum)
     except InvalidInput as fault:
         raise InvalidInput("min", fault.problem) from None
+    # A snapshot for each look: one that is kept open sees no later commit.
     give_up_ms = monotonic_ms() + MIN_WAIT_MS
     while True:
         with call.deps.replica as snapshot:
             reached = reaches(snapshot, revisions)
+        # Another history (None) is waited for as well: a snapshot of the new one may be about to be swapped in.
         if reached:
             return
         if monotonic_ms() >= give_up_ms:

@@ -49,8 +49,8 @@ from gate.http.fields import FeedCursor, GatewayName, IdJson, json_id, up_to
 from gate.http.forms import Query, fields_of
 from gate.http.requests import Body
 
+# Of the feed in one answer: some 1.5 MB to read, some 40 ms to collapse.
 MAX_ENTRIES = 10_000
-"""Of the feed in one answer: some 1.5 MB to read, some 40 ms to collapse."""
 DEFAULT_ENTRIES = 1_000
 READ_AGAIN = (
     "take a new cursor (leave `since` out), read the state with GET /v1/presence/online, and go on from that cursor"
@@ -101,6 +101,7 @@ async def changes(call: AppRequest, query: ChangesQuery) -> PresenceChanges:
     except FeedReset as reset:
         raise FeedReset(f"{reset}: {READ_AGAIN}") from None
     cursor = events[-1].cursor if events else after
+    # A full read may have been the last one: then one more call gets nothing, which is cheaper than to read one more.
     return PresenceChanges(changes=collapsed(events), cursor=str(cursor), more=len(events) == query.limit)
 
 
@@ -118,6 +119,7 @@ def collapsed(events: Iterable[Event]) -> list[PresenceChange]:
     for event in events:
         if event.kind == "kick":  # what it led to is an event of its own
             continue
+        # Taken out and put back, since a dict keeps its order: the User whose newest change is the oldest stays first.
         platforms = users.pop(event.user, {})
         platforms.pop(event.platform, None)
         users[event.user] = {**platforms, event.platform: event}
@@ -138,17 +140,17 @@ def _change(user: bytes, newest: list[Event]) -> PresenceChange:
 
 MAX_FOLLOWED_IN_QUERY = 1_000
 MAX_FOLLOWED_USERS = 10_000
+# How often something is sent whatever happens: proxies close what is silent for a minute.
 BEAT_S = 15.0
-"""How often something is sent whatever happens: proxies close what is silent for a minute."""
+# How often it is looked whether the reader is still there: one that left takes the place of another.
 LOOK_S = 1.0
-"""How often it is looked whether the reader is still there: one that left takes the place of another."""
+# How long a reader may take nothing while its buffers are full.
 SLOW_S = 30.0
-"""How long a reader may take nothing while its buffers are full."""
+# A reader whose filter let none of so many through gets its position.
 SKIPPED_EVENTS = 1_000
-"""A reader whose filter let none of so many through gets its position."""
 RETRY_MS = 2_000
+# Readers of a node that shuts down come back spread over this time.
 DRAIN_RETRY_MS = (500, 5_000)
-"""Readers of a node that shuts down come back spread over this time."""
 CONTENT_TYPE = "text/event-stream"
 
 _HEADERS = {"Content-Type": f"{CONTENT_TYPE}; charset=utf-8", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -228,8 +230,10 @@ def _wanted(kinds: Sequence[str] | None, users: Sequence[bytes], gateway: str | 
 
 async def _streamed(call: AppRequest, wanted: EventFilter, since: str | None) -> web.StreamResponse:
     """The whole stream. What is wrong with the request is raised before the first byte, and nothing after it."""
+    # The header wins: a browser repeats the URL that it began with, whose `since` is old by then.
     since = call.request.headers.get("Last-Event-ID") or since
     response = web.StreamResponse(headers=_HEADERS)
+    # Before the head is sent: what is wrong until then is an ordinary answer.
     with call.deps.streams.admitted(call.app_key):
         after = await call.deps.feeds.head(call.app_key) if since is None else cursor_named(since, "since")
         await response.prepare(call.request)
@@ -275,6 +279,7 @@ class _Stream:
         coming: asyncio.Future[Sequence[Event]] | None = None
         try:
             while self._is_served():
+                # Kept over the timeout: cancelling it would end the generator, and with it the place in the feed.
                 coming = coming or asyncio.ensure_future(anext(following))
                 await asyncio.wait({coming, ending}, timeout=min(LOOK_S, BEAT_S), return_when=asyncio.FIRST_COMPLETED)
                 if ending.done():
@@ -290,6 +295,7 @@ class _Stream:
             ending.cancel()
             if coming is not None:
                 coming.cancel()
+                # A generator can't be closed while it runs.
                 await asyncio.wait([coming])
             await following.aclose()
 
@@ -298,6 +304,7 @@ class _Stream:
         transport = self._call.request.transport
         if transport is None or transport.is_closing():
             raise _Cut
+        # Without a Replica no credential can be compared: the stream goes on, as checks do.
         with suppress(ReplicaError), self._call.deps.replica as snapshot:
             try:
                 admitted_caller(self._call.request.headers, snapshot).require(PRESENCE)
@@ -345,6 +352,7 @@ class _Stream:
     def _cut(self) -> None:
         transport = self._call.request.transport
         if transport is not None:
+            # Not closed: that would wait for a reader that takes nothing.
             transport.abort()
 
 

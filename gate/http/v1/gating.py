@@ -106,6 +106,7 @@ class Penalty(Struct, kw_only=True):
     actor: str
 
 
+# `gc=False`: a page has a thousand of these, and none can be part of a cycle.
 class PenalizedUser(Struct, gc=False):
     """A Ban or a Mute in force, and whom it restrains. `until` null: without end."""
 
@@ -160,6 +161,7 @@ async def mutes(call: AppRequest, query: PenaltyPage) -> MutesPage:
 async def _page(
     call: AppRequest, query: PenaltyPage, penalties: Penalties
 ) -> tuple[list[PenalizedUser], str | UnsetType]:
+    # By offset a page may miss entries while others leave, and its depth is bounded; a token has neither fault.
     if query.offset:
         found = await penalties.page(call.app_key, call.now_ms, query.offset, query.count)
     else:  # one more than a page: whether another follows
@@ -215,6 +217,7 @@ class ListPage(Query, frozen=True):
     token: PageToken | None = None
 
 
+# As `PenalizedUser`.
 class Listed(Struct, gc=False):
     """One entry. `until` null: for good."""
 

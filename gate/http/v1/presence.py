@@ -39,14 +39,15 @@ from gate.presence.kick_command import kick_user
 from gate.replica.reader import app_of
 from gate.store.writer import Attribution
 
+# Of one call: some 150 ms where all are online, a thousand at a time, so that no other caller waits for the whole.
 MAX_PRESENCE_USERS = 10_000
-"""Of one call: some 150 ms where all are online, a thousand at a time, so that no other caller waits for the whole."""
+# What is kept for sure; a little more is.
 MAX_MINUTES = 60
-"""What is kept for sure; a little more is."""
 MAX_ONLINE_A_PAGE = 1_000
 DEFAULT_PAGE = 100
+# Some 10 ms of this process, where all of them are online: then others have their turn.
 USERS_AT_ONCE = 1_000
-"""Some 10 ms of this process, where all of them are online: then others have their turn."""
+# For Users that are hidden and for those that do not exist, so that no viewer can tell one from the other.
 NEVER_SEEN = UserPresence((), 0, 0)
 
 
@@ -203,12 +204,14 @@ async def presences(call: AppRequest, body: Asking) -> PresenceAnswer:
 
 async def seen_presences(call: AppContext, users: Sequence[bytes], viewer: bytes | None) -> PresenceAnswer:
     """What this viewer may see of each User, in order; None sees all. Raises `StoreUnavailable` and `Stale`."""
+    # Whom lists hide is a question of the Replica, so its age counts here as for a check.
     hides = viewer is not None and call.facts.hide_presence
     if hides:
         call.deps.refuse_stale_ms(call.deps.replica.stale_ms(), call.facts)
     shown: list[UserPresenceShown] = []
     for at in range(0, len(users), USERS_AT_ONCE):
         some = users[at : at + USERS_AT_ONCE]
+        # Read of hidden Users too: an answer that comes sooner would give them away.
         presences = await call.deps.presence.presences(call.app_key, some)
         hidden = _hidden_from(viewer, some, call) if hides and viewer is not None else frozenset()
         shown += [
@@ -233,6 +236,7 @@ def platforms_json(sessions: Sequence[Session]) -> list[PlatformOnline]:
     """Each platform once, the one that came first first."""
     by_platform: dict[str, list[int]] = {}
     for one in sessions:
+        # Sessions come the oldest first, and a dict keeps that order.
         by_platform.setdefault(one.platform, []).append(one.since_ms)
     return [
         PlatformOnline(platform=platform, since_ms=min(since), sessions=len(since))
@@ -267,6 +271,7 @@ async def online(call: AppRequest, query: OnlineQuery) -> OnlinePage:
     cursor = 0 if query.token is None else page_cursor(query.token)
     found, following = await call.deps.presence.page(call.app_key, cursor, query.size)
     users = [OnlineUser(user=json_id(user), platforms=platforms_json(sessions)) for user, sessions in found]
+    # A scan ends with the cursor 0.
     return OnlinePage(users=users, next=page_token(following) if following else None)
 
 
@@ -274,6 +279,7 @@ async def gateways(call: AppRequest) -> Gateways:
     """→ gateways, by name. `age_ms` is how long ago the lease was taken or renewed, or ended if it does not hold."""
     presence = call.deps.presence
     (leases,) = await presence.leases([call.app_key])
+    # Behind the leases: a Gateway that comes in between is missing, rather than shown without its Sessions.
     sessions = (await presence.counts(call.app_key)).by_gateway()
     return Gateways(
         gateways=[
@@ -281,6 +287,7 @@ async def gateways(call: AppRequest) -> Gateways:
                 gateway=one.gateway.decode(),
                 epoch=one.epoch,
                 holds=one.holds,
+                # Redis dates it, and its clock may be ahead of this node's.
                 age_ms=max(0, call.now_ms - one.renewed_at_ms),
                 sessions=sessions.get(one.gateway, 0),
             )

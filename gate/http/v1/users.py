@@ -168,6 +168,7 @@ async def mint_token(call: AppRequest, body: Profiled) -> Minting:
         user=json_id(body.user),
         created=minted.written is not None,
         token=minted.token,
+        # 0: never.
         expires=minted.expires_at_ms or None,
     )
 
@@ -187,6 +188,7 @@ async def roll(call: AppRequest, query: UserPage) -> UsersPage:
         before = place_of(query.token) if query.token else None
         page, place = await users.behind(call.app_key, before, query.count, newest_first=newest_first)
     return UsersPage(
+        # Read after the page, which it need not agree with: it is for people.
         total=await users.count(call.app_key),
         users=[RegisteredUser(**_profile_members(one)) for one in page],
         next=place_token(place) if place else UNSET,
@@ -207,6 +209,7 @@ async def show(call: AppRequest) -> KnownUser:
 async def change(call: AppRequest, body: ProfileChange) -> KnownUser:
     """Change a registered User's profile → the same as GET."""
     user = call.path_user()
+    # Not waited for: no Replica holds names.
     await call.deps.store.users.refresh(call.app_key, user, body.name, body.portrait)
     return (await known_of(call, user)).found
 
@@ -231,6 +234,7 @@ async def known_of(call: AppContext, user: bytes) -> Known:
     store, app_key = call.deps.store, call.app_key
     (profile,) = await store.users.profiles(app_key, [user])
     (facts,) = await store.users.facts(app_key, [user])
+    # Reads of several moments: a write in between may show in the later ones alone.
     shown = KnownUser(
         **_profile_members(profile or Profile(user, 0, "", "")),
         deactivated=facts.deactivated,
@@ -252,6 +256,7 @@ def before_mistakes(before: int | None, now_ms: int) -> Iterable[InvalidInput]:
 
 
 async def _restraint(call: AppContext, family: Penalties, user: bytes, until_ms: int) -> Penalty | None:
+    # Redis keeps an ended penalty until a sweep; everywhere it counts as absent from its very millisecond.
     if until_ms <= call.now_ms:
         return None
     ((why, by),) = await family.reasons(call.app_key, [user])
@@ -273,8 +278,8 @@ def _profile_members(profile: Profile) -> dict[str, Any]:
 # should hold ends in a cursor, with which `/v1/blacklist`, `/v1/whitelist` and `/v1/audit` go on.
 
 PAGE = 1_000
+# Of each list and of the audit: 10,000 entries are some 700 kB, and more than twice the default ceiling of a list.
 MAX_PAGES = 10
-"""Of each list and of the audit: 10,000 entries are some 700 kB, and more than twice the default ceiling of a list."""
 
 
 class Dossier(KnownUser, kw_only=True):
@@ -294,6 +299,7 @@ async def dossier(call: AppRequest) -> Dossier:
 
 async def dossier_of(call: AppContext, user: bytes) -> Dossier:
     """The same, for any caller. Raises `UserUnknown`."""
+    # The audit is read last: what is done meanwhile may be missing in the facts, and never in the audit.
     known, audit = await known_of(call, user), await _audit(call, user)
     # Of one who left, or whose last fact was lifted, the audit may be all there is.
     shown = known.shown if audit.entries else known.found

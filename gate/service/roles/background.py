@@ -165,6 +165,7 @@ async def _put_settings_back(context: RoleContext, store: Store, presence: Prese
         try:
             differing = set(await settings.put_back(store.client, presence.client, own_settings(context)))
         except StoreUnavailable:
+            # Away: what was reported stays reported, and is not logged again afterwards.
             differing = reported
         for one in differing - reported:
             log.error(
@@ -202,6 +203,7 @@ async def _do(chore: Chore, context: RoleContext) -> None:
         except StoreUnavailable as away:  # the next round will do
             log.debug("put off", chore=chore.name, problem=str(away))
         try:
+            # The pause comes after the work, so a slow chore never runs twice at once.
             await asyncio.wait_for(context.stopping.wait(), chore.every_s)
         except TimeoutError:
             continue
@@ -209,6 +211,7 @@ async def _do(chore: Chore, context: RoleContext) -> None:
 
 async def _sweep(sweep: Sweep, clocks: ClockWatch, context: RoleContext) -> None:
     over_ms = clocks.over_ms
+    # Unknown while the clocks differ: then nothing is deleted by any of them.
     if over_ms is not None:
         FACTS_ENDED.inc(await sweep.run(over_ms, lambda: not context.stopping.is_set()))
     SWEEPS.labels("refused" if over_ms is None else "run").inc()

@@ -23,15 +23,15 @@ from gate.store.address import parse_address
 from gate.store.cluster import client_of
 from gate.store.presence import PresenceStore
 
+# Of those that a process may open: requests, event streams, the Replica, Redis.
 FILES_FOR_OTHERS = 512
-"""Of those that a process may open: requests, event streams, the Replica, Redis."""
+# Of the node's id in the name of one of several Gateways. Gate makes ids of 16; a file with a longer one is a person's.
 MAX_NODE_CHARS = 48
-"""Of the node's id in the name of one of several Gateways. Gate makes ids of 16; a file with a longer one is a person's."""
+# Connects come one by one here, not many in one chunk as from a Gateway: those that come while a batch is under way make the
+# next one, instead of a batch each. Ten thousand that came back cost this role a quarter less so, and Redis half.
 BATCHES_UNDER_WAY = 1
-"""Connects come one by one here, not many in one chunk as from a Gateway: those that come while a batch is under way make the
-next one, instead of a batch each. Ten thousand that came back cost this role a quarter less so, and Redis half."""
+# How long the first client of an App waits for the look at that Redis, which takes milliseconds where it answers.
 AGREED_WITHIN_S = 1.0
-"""How long the first client of an App waits for the look at that Redis, which takes milliseconds where it answers."""
 
 
 class HttpPresence:

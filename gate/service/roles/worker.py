@@ -29,12 +29,12 @@ from gate.service.role import RoleContext
 from gate.wire.client import Worker
 from gate.wire.listener import WireOptions, WireServer, serve_wire
 
+# The storm of a Gateway's connects makes thousands of short-lived objects at once; Python's default looks through them, and
+# through everything cached, every few hundred: that took three quarters of the time of such a storm.
 GC_THRESHOLDS = (50_000, 20, 100)
-"""The storm of a Gateway's connects makes thousands of short-lived objects at once; Python's default looks through them, and
-through everything cached, every few hundred: that took three quarters of the time of such a storm."""
 PRESENCE_WAITED_FOR_S = 2.0
+# How often to look for the Replica that the replicator is about to make; one look opens one small file.
 REPLICA_LOOK_EVERY_S = 0.01
-"""How often to look for the Replica that the replicator is about to make; one look opens one small file."""
 
 
 class Tally:
@@ -48,6 +48,7 @@ class Tally:
     def report(self, worker: Worker) -> None:
         """Called by the listener once a second and at the end."""
         for word, total in worker.words.items():
+            # Most words are never answered; a label that is touched exists from then on, in each process.
             if total != self._words[word]:
                 CHECKS.labels(word).inc(total - self._words[word])
                 self._words[word] = total
@@ -71,6 +72,7 @@ async def main(context: RoleContext) -> None:
         Certificates(context, context.role_config.resp_tls, server.use_tls)
     is_open = asyncio.Event()
     connecting = asyncio.create_task(_connect_presence(context, server.worker, is_open))
+    # After a death checks come first: it is ready without Presence.
     if not context.role_config.is_restart:
         await _opened_or_stopped(is_open, context)
     context.ready()
