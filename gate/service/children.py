@@ -1,4 +1,4 @@
-"""The two kinds of supervised process: a role of Gate, controlled over a channel, and the embedded server.
+"""The processes of a service: roles of Gate, controlled over a channel, and the embedded server; and how all are made.
 
 Each leads a process group of its own: a Ctrl-C in the terminal, or `timeout`, signals the supervisor's whole group, and the
 order in which things stop is the supervisor's to decide.
@@ -12,16 +12,23 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 import msgspec
 
 from gate.clock import monotonic_ms
+from gate.config import ServeConfig
 from gate.errors import CannotStart, InvalidConfig
+from gate.option_values import Role
 from gate.service import embedded
 from gate.service.child import Child, Watch
-from gate.service.heartbeats import Heartbeats
+from gate.service.directory_layout import DirectoryLayout, node_id
+from gate.service.heartbeats import SUPERVISOR, Heartbeats
+from gate.service.limits import processes_of
 from gate.service.metrics_directory import DIRECTORY_VARIABLE, fold_counts_of, forget_gauges_of
+from gate.service.node_state import NodeState
+from gate.service.ports import Ports
 from gate.service.role_messages import GO, MAX_LINE_BYTES, RELOAD, RoleConfig, pack, read_role_message
 
 FIRST_PING_EVERY_S = 0.01
@@ -196,3 +203,104 @@ class RedisChild(Child):
             # Only an empty one: whatever else is there is not Gate's to delete.
             folder.rmdir()
             (self._directory / embedded.ELSEWHERE_FILE).unlink(missing_ok=True)
+
+
+class Children:
+    """Makes every process of the service, and lays out the board that they beat on."""
+
+    def __init__(self, config: ServeConfig, layout: DirectoryLayout, ports: Ports) -> None:
+        self._config = config
+        self._layout = layout
+        self._ports = ports
+        self._names = [name for role in config.role for name in _names_of(role, config)]
+        self._slots = count()
+        self.heartbeats = Heartbeats.create(layout.heartbeats, [*self._names, SUPERVISOR])
+        self.heartbeats.set_pid(len(self._names), os.getpid())
+        self.state = NodeState(self.heartbeats, layout.replica)
+        self.watch = Watch()
+        self._shared_fd = _shared_memory(config)
+        self._store_answers = asyncio.Event()
+        self._redis_url = config.redis or embedded.socket_url(embedded.socket_path(layout.redis))
+
+    def all(self, program: Path | None) -> list[Child]:
+        """In the order of the roles; the embedded server first, because roles need its address."""
+        children: list[Child] = []
+        if program is not None:
+            children.append(self._redis(program))
+        else:
+            self._store_answers.set()
+        node = node_id(self._layout.node_id)
+        for role in self._config.role:
+            if role != "redis":
+                children += [self._role(role, name, index, node) for index, name in self._of(role)]
+        return children
+
+    def beat(self) -> None:
+        """Show that the supervisor runs."""
+        self.heartbeats.beat(len(self._names), monotonic_ms())
+        self.heartbeats.set_ready(len(self._names), True)
+
+    def _of(self, role: Role) -> list[tuple[int, str]]:
+        return list(enumerate(_names_of(role, self._config)))
+
+    def _redis(self, program: Path) -> RedisChild:
+        child = RedisChild(
+            program,
+            self._layout.redis,
+            heartbeats=self.heartbeats,
+            slot=next(self._slots),
+            answers=self._store_answers,
+            on_restart=_count_restart,
+            watch=self.watch,
+        )
+        self._redis_url = embedded.socket_url(child.socket)
+        return child
+
+    def _role(self, role: Role, name: str, index: int, node: str) -> RoleChild:
+        ports = self._ports
+        role_config = RoleConfig(
+            name=name,
+            slot=next(self._slots),
+            index=index,
+            config=self._config,
+            redis_url=self._redis_url,
+            http=ports.http.endpoint if ports.http else None,
+            admin=ports.admin.endpoint if ports.admin else None,
+            resp=ports.resp.endpoint if ports.resp else None,
+            resp_tls=ports.resp_tls.endpoint if ports.resp_tls else None,
+            http_tls=ports.http_tls.endpoint if ports.http_tls else None,
+            unix_fd=ports.unix.fileno() if ports.unix and role == "worker" else None,
+            shared_fd=self._shared_fd if role == "http" else None,
+            is_restart=False,
+            node_id=node,
+        )
+        return RoleChild(
+            role_config,
+            role,
+            heartbeats=self.heartbeats,
+            metrics=self._layout.metrics,
+            store_answers=self._store_answers,
+            on_restart=_count_restart,
+            watch=self.watch,
+        )
+
+
+def _names_of(role: Role, config: ServeConfig) -> list[str]:
+    many = processes_of(role, config)
+    return [f"{role}-{index}" for index in range(many)] if role == "worker" or many > 1 else [role]
+
+
+def _shared_memory(config: ServeConfig) -> int | None:
+    """For the limits that several HTTP processes keep together."""
+    if "http" not in config.role or config.http_workers == 1:
+        return None
+    from gate.http.shared import make_shared_memory
+
+    # Made here, since processes that start one after the other must inherit the same.
+    return make_shared_memory()
+
+
+def _count_restart(role: str) -> None:
+    from gate.metrics import ROLE_RESTARTS
+
+    ROLE_RESTARTS.labels(role).inc()

@@ -17,12 +17,11 @@ import os
 import signal
 import socket
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 from gate import __version__
-from gate.clock import monotonic_ms, wall_ms
+from gate.clock import wall_ms
 from gate.config import ServeConfig
 from gate.errors import CannotStart, ReplicaError
 from gate.option_values import Role
@@ -30,18 +29,16 @@ from gate.replica.layout import current_facts
 from gate.sealing import use_key_file
 from gate.service import embedded
 from gate.service.answering import until_accepted, until_ready
-from gate.service.child import Child, Watch
-from gate.service.children import RedisChild, RoleChild
+from gate.service.child import Child
+from gate.service.children import Children, RedisChild, RoleChild
 from gate.service.directory_layout import DirectoryLayout, lock_roles, node_id
 from gate.service.effective_options import EffectiveOptions
 from gate.service.greeting import begin_log, greet, log_checks, log_start, log_stop, notify_systemd, systemd_watches
 from gate.service.health import HealthPort
-from gate.service.heartbeats import BEAT_EVERY_S, SUPERVISOR, Heartbeats
-from gate.service.limits import forbid_core_files, processes_of, require_limits
+from gate.service.heartbeats import BEAT_EVERY_S
+from gate.service.limits import forbid_core_files, require_limits
 from gate.service.metrics_directory import DIRECTORY_VARIABLE, clear_counts, reserve_counts
-from gate.service.node_state import NodeState
 from gate.service.ports import HeldPort, Ports, hold_ports
-from gate.service.role_messages import RoleConfig
 from gate.service.running import Running, forget_running, note_running
 from gate.tls import server_context
 
@@ -83,7 +80,7 @@ def run(config: ServeConfig, options: EffectiveOptions) -> int:
     os.environ[DIRECTORY_VARIABLE] = str(layout.metrics)
 
     async def supervised() -> int:
-        children = _Children(config, layout, ports)
+        children = Children(config, layout, ports)
         return await Supervisor(config, layout, children, program, ports, files, options).run()
 
     try:
@@ -114,107 +111,6 @@ def _running(config: ServeConfig, options: EffectiveOptions, layout: DirectoryLa
     )
 
 
-class _Children:
-    """Makes every process of the service, and lays out the board that they beat on."""
-
-    def __init__(self, config: ServeConfig, layout: DirectoryLayout, ports: Ports) -> None:
-        self._config = config
-        self._layout = layout
-        self._ports = ports
-        self._names = [name for role in config.role for name in _names_of(role, config)]
-        self._slots = count()
-        self.heartbeats = Heartbeats.create(layout.heartbeats, [*self._names, SUPERVISOR])
-        self.heartbeats.set_pid(len(self._names), os.getpid())
-        self.state = NodeState(self.heartbeats, layout.replica)
-        self.watch = Watch()
-        self._shared_fd = _shared_memory(config)
-        self._store_answers = asyncio.Event()
-        self._redis_url = config.redis or embedded.socket_url(embedded.socket_path(layout.redis))
-
-    def all(self, program: Path | None) -> list[Child]:
-        """In the order of the roles; the embedded server first, because roles need its address."""
-        children: list[Child] = []
-        if program is not None:
-            children.append(self._redis(program))
-        else:
-            self._store_answers.set()
-        node = node_id(self._layout.node_id)
-        for role in self._config.role:
-            if role != "redis":
-                children += [self._role(role, name, index, node) for index, name in self._of(role)]
-        return children
-
-    def beat(self) -> None:
-        """Show that the supervisor runs."""
-        self.heartbeats.beat(len(self._names), monotonic_ms())
-        self.heartbeats.set_ready(len(self._names), True)
-
-    def _of(self, role: Role) -> list[tuple[int, str]]:
-        return list(enumerate(_names_of(role, self._config)))
-
-    def _redis(self, program: Path) -> RedisChild:
-        child = RedisChild(
-            program,
-            self._layout.redis,
-            heartbeats=self.heartbeats,
-            slot=next(self._slots),
-            answers=self._store_answers,
-            on_restart=_count_restart,
-            watch=self.watch,
-        )
-        self._redis_url = embedded.socket_url(child.socket)
-        return child
-
-    def _role(self, role: Role, name: str, index: int, node: str) -> RoleChild:
-        ports = self._ports
-        role_config = RoleConfig(
-            name=name,
-            slot=next(self._slots),
-            index=index,
-            config=self._config,
-            redis_url=self._redis_url,
-            http=ports.http.endpoint if ports.http else None,
-            admin=ports.admin.endpoint if ports.admin else None,
-            resp=ports.resp.endpoint if ports.resp else None,
-            resp_tls=ports.resp_tls.endpoint if ports.resp_tls else None,
-            http_tls=ports.http_tls.endpoint if ports.http_tls else None,
-            unix_fd=ports.unix.fileno() if ports.unix and role == "worker" else None,
-            shared_fd=self._shared_fd if role == "http" else None,
-            is_restart=False,
-            node_id=node,
-        )
-        return RoleChild(
-            role_config,
-            role,
-            heartbeats=self.heartbeats,
-            metrics=self._layout.metrics,
-            store_answers=self._store_answers,
-            on_restart=_count_restart,
-            watch=self.watch,
-        )
-
-
-def _names_of(role: Role, config: ServeConfig) -> list[str]:
-    many = processes_of(role, config)
-    return [f"{role}-{index}" for index in range(many)] if role == "worker" or many > 1 else [role]
-
-
-def _shared_memory(config: ServeConfig) -> int | None:
-    """For the limits that several HTTP processes keep together."""
-    if "http" not in config.role or config.http_workers == 1:
-        return None
-    from gate.http.shared import make_shared_memory
-
-    # Made here, since processes that start one after the other must inherit the same.
-    return make_shared_memory()
-
-
-def _count_restart(role: str) -> None:
-    from gate.metrics import ROLE_RESTARTS
-
-    ROLE_RESTARTS.labels(role).inc()
-
-
 class Supervisor:
     """Runs the children from start to stop."""
 
@@ -222,7 +118,7 @@ class Supervisor:
         self,
         config: ServeConfig,
         layout: DirectoryLayout,
-        children: _Children,
+        children: Children,
         program: Path | None,
         ports: Ports,
         files: int,
