@@ -57,9 +57,11 @@ class Certificates:
             _log.error("the TLS certificate can't be used", kept=kept, problem="; ".join(fault.problems))
         else:
             self._serve(tls)
+            # After the port has it: if that failed, the role ends, and no certificate was in use.
             self._end_s, self._problem = end_s, ""
             TLS_NOT_AFTER.set(end_s)
             _log.info("the TLS certificate is in use", file=self._files.certificate, ends=shown_end(end_s))
+            # Logged with the file's name, which `/readyz` must not show.
             if warning := warning_of(f"in {self._files.certificate}", end_s, wall_ms() / 1_000):
                 _log.warning(warning)
         self._note()

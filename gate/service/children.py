@@ -212,6 +212,7 @@ class Children:
         self._config = config
         self._layout = layout
         self._ports = ports
+        # In the order of `ROLES`, as slots are given: the embedded server first.
         self._names = [name for role in config.role for name in _names_of(role, config)]
         self._slots = count()
         self.heartbeats = Heartbeats.create(layout.heartbeats, [*self._names, SUPERVISOR])
@@ -238,6 +239,7 @@ class Children:
     def beat(self) -> None:
         """Show that the supervisor runs."""
         self.heartbeats.beat(len(self._names), monotonic_ms())
+        # The last slot. Nothing restarts the supervisor, so a probe must see that it is silent.
         self.heartbeats.set_ready(len(self._names), True)
 
     def _of(self, role: Role) -> list[tuple[int, str]]:
@@ -269,7 +271,9 @@ class Children:
             resp=ports.resp.endpoint if ports.resp else None,
             resp_tls=ports.resp_tls.endpoint if ports.resp_tls else None,
             http_tls=ports.http_tls.endpoint if ports.http_tls else None,
+            # A unix socket has no SO_REUSEPORT, so its workers accept from one queue.
             unix_fd=ports.unix.fileno() if ports.unix and role == "worker" else None,
+            # Not for others: they would keep the memory of limits open, and could read it.
             shared_fd=self._shared_fd if role == "http" else None,
             is_restart=False,
             node_id=node,

@@ -17,6 +17,7 @@ from gate.service.node_state import NodeState
 
 # Connections at a time; an orchestrator has one or two. Past it the oldest is closed, so that no newcomer is refused.
 MAX_PROBES = 64
+# A probe's head is some 100 bytes.
 MAX_HEAD_BYTES = 4_096
 HEAD_WITHIN_S = 2.0
 WRITTEN_WITHIN_S = 5.0

@@ -68,6 +68,7 @@ class RedisWatch:
             self._see_away(str(away))
         else:
             self._see_away("")
+        # One note for all, since a topic has one text.
         self._note("; ".join(filter(None, [self._away, *self._wrong.values()])))
 
     async def _look_closely(self) -> None:

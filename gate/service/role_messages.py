@@ -41,6 +41,7 @@ class RoleConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The same of the TLS ports; None if the service has none."""
     unix_fd: int | None
     """The listening unix socket that all workers share, inherited under this number."""
+    # Numbers, not objects: a descriptor that is passed on keeps its number in the child.
     shared_fd: int | None
     """The memory that HTTP processes share, inherited under this number; None where there is one of them."""
     is_restart: bool

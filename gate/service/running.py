@@ -48,6 +48,7 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
 
 def note_running(layout: DirectoryLayout, running: Running) -> None:
     """Write it."""
+    # In one step: a command may read at any moment.
     write_private(layout.service / SERVICE_FILE, msgspec.json.format(msgspec.json.encode(running), indent=2) + b"\n")
 
 

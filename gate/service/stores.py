@@ -121,6 +121,7 @@ async def agreed_on_presence(context: RoleContext, client: Client) -> bool:
     try:
         while not context.stopping.is_set():
             try:
+                # Each time: the address may lead to another server by now.
                 await refuse_old_server(client)
                 await settings.agree_on_presence(facts, client, context.role_config.node_id)
             except (StoreUnavailable, ReplyError):

@@ -47,6 +47,7 @@ def _change(event: Event) -> dict[str, object]:
         "userid": _id(event.user),
         "status": LOGGED_OUT if status == OFFLINE and event.why == "logout" else status,
         "os": event.platform,
+        # A departure is written when its lease has ended; receivers want the moment at which the client left.
         "time": event.since_ms,
         "clientIp": event.ip,
         "sessionId": event.session,

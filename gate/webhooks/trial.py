@@ -117,6 +117,7 @@ def _sample(app: AppFacts, webhook: Webhook, now_ms: int) -> tuple[bytes, str]:
 async def _beginning(answer: ClientResponse) -> str:
     """The first bytes of the body, as one line of text."""
     read = b""
+    # One read may return any part of the body.
     while len(read) < SHOWN_BYTES and (more := await answer.content.read(SHOWN_BYTES - len(read))):
         read += more
     return shown_text(read.decode("utf-8", "replace"))

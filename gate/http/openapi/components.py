@@ -111,6 +111,7 @@ def _plain(schema: Any, an_id: Schema) -> Any:
         return [_plain(one, an_id) for one in schema]
     if not isinstance(schema, dict):
         return schema
+    # Compared as a whole: `msgspec` inlines the union of an id wherever it stands.
     if "anyOf" in schema and {"anyOf": schema["anyOf"]} == _BARE_ID:
         return dict(_ID_REFERENCE)
     kept = {name: _plain(one, an_id) for name, one in schema.items() if not (name == "default" and one is None)}

@@ -92,6 +92,7 @@ May A message B? This is all of Gate's HTTP: RongCloud's user API under `/user/`
 apps call under `/client/`, and the probes. Every answer carries `X-Request-Id`. A write is answered once it is effective.\
 """
 _SIGNED: Schema = {"appKey": [], "nonce": [], "timestamp": [], "signature": []}
+# In OpenAPI a list of these is a choice, and the members of one are needed together.
 _SECURITY: dict[Family, list[Schema]] = {
     "user": [_SIGNED],
     "v1": [{"app": []}, {"operator": [], "gateApp": []}],
@@ -160,6 +161,7 @@ def openapi_document() -> Schema:
     paths: Schema = {}
     for one in operations:
         paths.setdefault(one.path, {})[one.method.lower()] = _operation(one, own)
+    # Described, since an SDK's user looks for them; the families of `FAMILIES` have no end and are not.
     paths |= {path: {"post": _not_offered(path, feature)} for path, feature in UNSUPPORTED.items()}
     faults = [
         *faults_of("user", (1009,)),
@@ -184,6 +186,7 @@ def openapi_document() -> Schema:
 def _operations() -> Iterator[_Operation]:
     for path, user_one in rongcloud.ENDPOINTS.items():
         yield _declared(path, "POST", "user", "User API", user_one)
+    # Scope and role come from the tables that are enforced, so the text can't promise more.
     for (path, method), v1_one in v1.ENDPOINTS.items():
         operation = _declared(path, method, "v1", _TAG_OF[path.split("/")[2]], v1_one)
         role = v1.role_of(path, method)
@@ -265,6 +268,7 @@ def _parameter(field: Field) -> Schema:
 
 def _form(fields: list[Field]) -> Schema:
     members = {field.name: {**field.schema, **({"description": field.text} if field.text else {})} for field in fields}
+    # Absent if empty: JSON Schema allows an empty list only since draft 6, and tools differ.
     required = [field.name for field in fields if field.is_required]
     schema: Schema = {"type": "object", "properties": members}
     if required:
@@ -279,6 +283,7 @@ def _faults(faults: Iterable[Fault]) -> Schema:
 def _good(one: _Operation, own: dict[Any, Schema]) -> Schema:
     headers: Schema = {REQUEST_ID: {"$ref": f"#/components/headers/{REQUEST_ID}"}}
     if inspect.isclass(one.answers) and issubclass(one.answers, Effective | EffectiveIfAny):
+        # By the type of the answer: every write has one of these two as its base.
         headers |= {name: {"$ref": f"#/components/headers/{name}"} for name in (REVISION, APPLIED, PENDING_REASON)}
     if one.answers is None:
         return {**_described("Good, and no longer HTTP."), "headers": headers}

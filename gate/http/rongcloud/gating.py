@@ -176,6 +176,7 @@ class EntriesForm(FormBody, frozen=True, rename={"owner": "userId"}):
     members: Members
 
 
+# Its own class only for the field's name, which differs by list in RongCloud's API.
 class BlacklistForm(EntriesForm, frozen=True):
     """Of a Blacklist."""
 

@@ -261,6 +261,7 @@ async def show(call: OperatorRequest) -> AppSettings:  # type: ignore[valid-type
 async def create(call: OperatorRequest, body: Creating) -> AppMade:
     """It can be used when this is answered."""
     key, secret = body.key or new_app_key(), body.secret or new_app_secret()
+    # Everything else is at its default, which `PATCH` changes.
     facts = AppFacts(
         key=key, name=body.name, secrets=(secret,), environment=body.environment, created_at_ms=call.now_ms
     )
@@ -308,6 +309,7 @@ async def drop_secret(call: OperatorRequest, body: Dropping) -> SecretDropped:
     facts, written = await call.update_app(
         lambda facts: without_old_secret(facts, keep_tokens=body.keep_tokens), body.reason
     )
+    # Numbers only: no answer shows a secret that exists already.
     counts = {"secret_count": len(facts.secrets), "token_key_count": len(facts.token_keys)}
     return await answered(call, SecretDropped, written, app_key=facts.key, **counts)
 

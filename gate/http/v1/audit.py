@@ -21,6 +21,7 @@ from gate.http.forms import Query
 from gate.store.audit import MAX_AUDIT_PAGE, NOTED, AuditEntry, DeploymentEntry, DeploymentKind, Noted
 from gate.store.writer import OriginKind
 
+# A page for a person; a program that reads all asks for `MAX_AUDIT_PAGE`.
 DEFAULT_PAGE = 100
 _CURSOR = r"^([1-9][0-9]{0,15}-[0-9]{1,16}-[0-9]{1,4})?$"
 
@@ -135,6 +136,7 @@ def audit_line(entry: AuditEntry) -> AuditLine:
     if entry.members:
         line.members = [json_id(member) for member in entry.members]
     if entry.until_ms:
+        # 0 is no end at all, which only some kinds have; null is an end that never comes.
         line.until = until_json(entry.until_ms)
     if entry.kind == "app-set":
         # Written without secrets (`store.apps.changed`), so all of it may be shown.

@@ -41,6 +41,7 @@ from gate.replica.reader import app_of, explained
 from gate.replica.reading import Reading
 
 PATH = "/v1/check"
+# Once, at import, since they depend on the path alone.
 LIMITS = limit_names(PATH)
 # Of one batch: some 10 ms of this process, which serves others too.
 MAX_PAIRS = 10_000
@@ -239,6 +240,7 @@ def _usual_pairs(body: dict[str, object]) -> list[object] | None:
     if "pairs" in body or not isinstance(sender, str) or not isinstance(recipients, list):
         return None
     # Without a recipient nothing would look at the sender.
+    # The core takes pairs alone; ten thousand lists of two are a millisecond.
     return [[sender, one] for one in recipients] if 0 < len(recipients) <= MAX_PAIRS else None
 
 
@@ -252,6 +254,7 @@ async def _batch(call: AppRequest, body: dict[str, object]) -> VerdictsAnswer:
     with call.deps.replica as snapshot:
         revision = revision_of_all(snapshot)
         words = ask(_young_app(call, snapshot, stale_ms))
+    # Counted behind the snapshot: the read transaction is open for as short as can be.
     call.deps.count_verdicts(Counter(words))
     return VerdictsAnswer(verdicts=words, revision=revision, stale_ms=stale_ms)
 
@@ -306,6 +309,7 @@ def _columns(pairs: list[object]) -> Sequence[Sequence[object]] | None:
         return None
     try:
         columns = list(zip(*cast("list[list[object]]", pairs), strict=True))
+    # Arrays of different lengths, one of which the slow way names.
     except ValueError:
         return None
     return columns if len(columns) == 2 else None

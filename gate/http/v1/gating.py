@@ -134,6 +134,7 @@ async def impose(call: AppRequest, body: Imposing, penalty: PenaltyKind) -> Impo
     """A later Ban or Mute replaces the earlier one, longer or shorter. Deactivated Users are named as `skipped`."""
     until_ms = expiry_ms(body.until, body.seconds, call.now_ms)
     written, skipped = await call.writes(body.reason, body.actor).impose(penalty, body.users, until_ms)
+    # Absent, not empty: most answers have none.
     return await answered(call, Imposed, written, skipped=[json_id(user) for user in skipped] or UNSET)
 
 
@@ -170,6 +171,7 @@ async def _page(
     page = found[: query.count]
     # By columns, in calls of C: one step of Python a field would be a third of the time of a long page.
     users, untils = json_ids([one.user for one in page]), [until_json(one.until_ms) for one in page]
+    # By position, so the order of its fields is part of this line.
     shown = list(map(PenalizedUser, users, untils, [one.why for one in page], [one.by for one in page]))
     return shown, place_token(page[-1].place) if len(found) > query.count else UNSET
 
@@ -247,6 +249,7 @@ async def remove(call: AppRequest, body: Removing, kind: ListKind) -> Effective:
 
 async def entries(call: AppRequest, query: ListPage, kind: ListKind) -> MembersPage:
     """`?owner=&count=&token=`: entries newest first; `next` is the token of the following page, or null."""
+    # RongCloud's kind of token: a list has one Partition and a number for each entry, so no place is needed.
     before = None if query.token is None else page_cursor(query.token, "token")
     lists = call.deps.store.lists
     return members_page(*await lists.page(call.app_key, kind, query.owner, call.now_ms, before, query.count))
@@ -257,7 +260,9 @@ def members_page(entries: Sequence[Entry], next_before: int | None) -> MembersPa
     users = json_ids([member for member, _ in entries])
     untils = [until_json(until_ms) for _, until_ms in entries]
     return MembersPage(
-        members=list(map(Listed, users, untils)), next=None if next_before is None else page_token(next_before)
+        # As `PenalizedUser`, by position.
+        members=list(map(Listed, users, untils)),
+        next=None if next_before is None else page_token(next_before),
     )
 
 

@@ -43,6 +43,7 @@ from gate.store.writer import Attribution
 MAX_PRESENCE_USERS = 10_000
 # What is kept for sure; a little more is.
 MAX_MINUTES = 60
+# Users; each may have several Sessions, of which the answer has the platforms alone.
 MAX_ONLINE_A_PAGE = 1_000
 DEFAULT_PAGE = 100
 # Some 10 ms of this process, where all of them are online: then others have their turn.
@@ -209,6 +210,7 @@ async def seen_presences(call: AppContext, users: Sequence[bytes], viewer: bytes
     if hides:
         call.deps.refuse_stale_ms(call.deps.replica.stale_ms(), call.facts)
     shown: list[UserPresenceShown] = []
+    # Each portion awaits Redis, and then other requests have their turn.
     for at in range(0, len(users), USERS_AT_ONCE):
         some = users[at : at + USERS_AT_ONCE]
         # Read of hidden Users too: an answer that comes sooner would give them away.
@@ -317,6 +319,7 @@ async def sessions(call: AppRequest) -> UserSessions:
 async def kick(call: AppRequest, body: Kicking) -> Kicked:
     """→ closed: how many Sessions. The feed names them to their Gateways, with the reason `kicked`. The User may connect again:
     a Ban is what keeps it out. It is in the audit first: a kick that can't be there is refused."""
+    # No write to the facts, so `call.writes` can't carry its reason: the kick has an audit entry of its own.
     deps, because = call.deps, Attribution(body.actor, body.reason)
     closed = await kick_user(
         deps.store.audit,

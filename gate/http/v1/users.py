@@ -45,6 +45,7 @@ from gate.store.penalties import Penalties
 from gate.store.users import Profile
 
 MAX_PROFILES_A_PAGE = 1_000
+# No limit of the store's: a number of any length would be one that Redis refuses.
 MAX_OFFSET = 1_000_000_000
 
 BeforeMs = Annotated[
@@ -183,6 +184,7 @@ async def roll(call: AppRequest, query: UserPage) -> UsersPage:
     """`?count=&order=oldest|newest&token=` → total, users, in the order of their registration; next, if more follow."""
     users, newest_first, place = call.deps.store.users, query.order == "newest", None
     if query.offset:
+        # By offset: any depth, by a binary search over moments. A token is exact while Users come and go.
         page = await users.page(call.app_key, query.offset, query.count, newest_first=newest_first)
     else:
         before = place_of(query.token) if query.token else None
@@ -249,6 +251,7 @@ async def known_of(call: AppContext, user: bytes) -> Known:
     return Known(user, profile is not None or facts != NO_FACTS, shown)
 
 
+# Not by `Meta`: the bound moves with the clock, and the document is made once.
 def before_mistakes(before: int | None, now_ms: int) -> Iterable[InvalidInput]:
     """A moment before which Tokens can't be revoked."""
     if before is not None and not FIRST_UNTIL_MS <= before <= now_ms + MAX_REVOKED_AHEAD_MS:

@@ -85,6 +85,7 @@ async def main(context: RoleContext) -> None:
             )
             # A bug in either ends the role, which is restarted and counted.
             await asyncio.wait((chores, keeping), return_when=asyncio.FIRST_COMPLETED)
+            # Raises what ended it; a stop ends it as well, without a fault.
             if keeping.done() and not context.stopping.is_set():
                 keeping.result()
             await chores
@@ -177,6 +178,7 @@ async def _put_settings_back(context: RoleContext, store: Store, presence: Prese
 
 def _chores(store: Store, deliverer: Deliverer, context: RoleContext) -> list[Chore]:
     for outcome in ("run", "refused"):
+        # As 0 from the start, or an alert that compares two moments never sees the first one.
         SWEEPS.labels(outcome)
     sweep, clocks = (
         Sweep(store),
@@ -226,6 +228,7 @@ async def _work(store: Store) -> None:
 async def _count_lost(replica: Path) -> None:
     """A list that an operator deletes is no longer counted."""
     try:
+        # A gauge: it goes down once an operator has dealt with a list.
         LOST_FACTS.set(sum(loss.lost + loss.by_hand_count for loss in losses(replica)))
     except ReplicaError as unreadable:  # a list that is being written is readable in the next round
         log.debug("put off", chore="losses", problem=str(unreadable))
