@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -24,7 +24,7 @@ from gate.cli.store_connection import run
 from gate.cli.time_format import shown_moment
 from gate.clock import monotonic_ms, wall_ms
 from gate.core.backup import BackupReader, BackupWriter, End, Header, Rows
-from gate.core.revision import MAX_PARTITIONS, Revision, join_revisions
+from gate.core.revision import MAX_PARTITIONS, Revision
 from gate.errors import BackupForeign, InvalidInput, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def backup(
         end, checksum, size = run(_written(command, stream, not without_audit))
     summary = _Summary(file, end, checksum, size, monotonic_ms() - started_ms)
     if command.as_json:
-        print_json(summary.document | {"revision": join_revisions(_revisions(end))})
+        print_json(summary.document | {"revision": _text_of(_revisions(end))})
     else:
         # Stdout may be the backup.
         for line in summary.lines("written to"):
@@ -95,7 +95,7 @@ def restore(
     summary = _Summary(file, verified.end, verified.checksum, verified.size, monotonic_ms() - started_ms)
     if command.as_json:
         document = {"partitions": target.partitions, "repeated": target.is_repeated}
-        print_json(summary.document | document | {"revision": join_revisions(revisions)})
+        print_json(summary.document | document | {"revision": _text_of(revisions)})
         return
     for line in summary.lines("restored from"):
         say(line)
@@ -164,6 +164,10 @@ async def _written(command: Command, stream: IO[bytes], with_audit: bool) -> tup
 
 def _revisions(end: End) -> list[Revision]:
     return [Revision(partition, epoch, seq) for partition, (epoch, seq, _) in enumerate(end.heads)]
+
+
+def _text_of(revisions: Iterable[Revision]) -> str:
+    return ",".join(map(str, revisions))
 
 
 @contextmanager

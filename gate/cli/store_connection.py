@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from gate.cli.options import Target, system_user
 from gate.clock import wall_ms
 from gate.core.model import AppFacts
-from gate.core.revision import join_revisions
 from gate.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ class StoreConnection:
     async def settle(self, written: WriteReceipt, timeout_ms: int = ACK_TIMEOUT_MS) -> Settled:
         """Wait until a write is effective, at most that long."""
         applied, late = await self._acks.acknowledge(written, timeout_ms)
-        return Settled(join_revisions(written.revisions), applied, len(written.live_nodes), late)
+        return Settled(written.text, applied, len(written.live_nodes), late)
 
     def writes(self, app: AppFacts, why: str = "", by: str = "", now_ms: int | None = None) -> AppWrites:
         """The writes to an App's facts, now, for this reason and by this actor."""

@@ -20,8 +20,9 @@ from gate.console.session_cookie import form_token, is_same
 from gate.core.model import AppFacts
 from gate.core.operators import OperatorRole, may
 from gate.errors import GateError, StoreUnavailable
+from gate.http.bodies import MAX_CLIENT_BYTES, read_body
 from gate.http.context import Deps, RequestContext
-from gate.http.forms import Form
+from gate.http.forms import FORM_TYPE, Form
 from gate.http.peers import forwarded_host, forwarded_proto, is_believed
 from gate.http.sign_ins import Asserted
 from gate.store.console_sessions import MAX_AGENT_CHARS
@@ -140,6 +141,10 @@ class ConsoleContext(RequestContext):
     def form_token(self) -> str:
         """What the page's forms carry."""
         return form_token(self.operator.operator, self.operator.cookie)
+
+    async def form(self) -> Form:
+        """The body as a form."""
+        return Form(await read_body(self.request, self.deps.bodies, self.payer, MAX_CLIENT_BYTES, FORM_TYPE))
 
     async def sent(self) -> Form:
         """The form that an operator posted, whose role the router has checked. `FormForeign`, `StoreUnavailable`."""

@@ -23,7 +23,7 @@ from gate.console.views import OF_ALL, OF_APP, OPEN, STATIC
 from gate.console.views.sign_in import sign_in_place
 from gate.core.operators import may
 from gate.errors import AppUnknown, GateError, InvalidInput, StoreUnavailable
-from gate.http.auth import app_with_key, called_by, watched
+from gate.http.auth import called_by, watched
 from gate.http.context import WHO, Deps
 from gate.http.errors import MethodWrong, PathUnknown, RoleInsufficient, v1_problem
 from gate.http.operators import OperatorAuth
@@ -157,7 +157,7 @@ def _changed_language(context: ConsoleContext) -> web.Response | None:
 
 def _choose_app(context: ConsoleContext, key: str) -> None:
     with context.deps.replica as snapshot:
-        app = app_with_key(snapshot, key) if context.operator.operator.reaches(key) else None
+        app = snapshot.app(key) if context.operator.operator.reaches(key) else None
         context.facts = None if app is None else app.app
     if context.facts is None:
         raise AppUnknown(f"there is no App {key[:40]!r}; if it was made just now, load this page again")

@@ -15,7 +15,8 @@ from gate.errors import InvalidInput
 # RongCloud's limit. It also lets one byte carry a length.
 MAX_ID_BYTES = 64
 
-_APP_KEY = re.compile(r"[A-Za-z0-9_-]{1,32}")
+is_app_key = re.compile(r"[A-Za-z0-9_-]{1,32}").fullmatch
+"""Whether the text can be the key of an App."""
 
 
 def user_id(value: str | bytes, parameter: str = "userId") -> bytes:
@@ -41,7 +42,7 @@ def check_user_ids(raw: Sequence[bytes], parameter: str = "userId") -> None:
 
 def app_key(value: str) -> str:
     """Return the App key. Raises `InvalidInput` unless it is 1 to 32 letters, digits, `_` or `-`."""
-    if not _APP_KEY.fullmatch(value):
+    if not is_app_key(value):
         raise InvalidInput("app key", f"must be 1 to 32 letters, digits, '_' or '-', got {value[:80]!r}")
     return value
 

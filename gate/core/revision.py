@@ -29,7 +29,7 @@ APPS_PARTITION = 0
 # In one `MIN` or header: a write touches at most this many Partitions.
 MAX_REVISIONS = 64
 
-_FORM = "%d:%s:%d"
+REVISION_FORM = "%d:%s:%d"
 _ONE = re.compile(r"(\d{1,5}):([0-9a-f]{16}):(\d{1,16})")
 
 
@@ -58,7 +58,7 @@ class Revision(NamedTuple):
     seq: int
 
     def __str__(self) -> str:
-        return _FORM % self
+        return REVISION_FORM % self
 
 
 class Position(NamedTuple):
@@ -81,13 +81,3 @@ def parse_revisions(text: str) -> tuple[Revision, ...]:
     if len(parts) > MAX_REVISIONS or not all(matches):
         raise InvalidInput("revision", f"must read partition:epoch:seq as an answer gave it, got {text[:80]!r}")
     return tuple(Revision(int(m[1]), m[2], int(m[3])) for m in matches if m)
-
-
-def join_revisions(revisions: Iterable[Revision]) -> str:
-    """Return the text form of one or more Revisions: at most one per Partition, the newest, in order of Partition."""
-    newest: dict[int, Revision] = {}
-    for revision in revisions:
-        known = newest.get(revision.partition)
-        if known is None or revision.seq >= known.seq:
-            newest[revision.partition] = revision
-    return ",".join([_FORM % newest[partition] for partition in sorted(newest)])

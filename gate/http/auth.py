@@ -23,14 +23,13 @@ from aiohttp import web
 
 from gate.auth_failures import TOKEN_REASONS, AuthReason, Surface, auth_failed
 from gate.core.app_secrets import caller_with
-from gate.core.ids import app_key as checked_app_key
 from gate.core.model import AppFacts
 from gate.core.scopes import Caller, app_caller
 from gate.core.signature import CALLBACK_NONCE, signature_of
 from gate.errors import AppUnknown, GateError, InvalidInput, TokenRefused
+from gate.http.bodies import TooLong
 from gate.http.context import CALL_ID, WHO, AppRequest, Deps
 from gate.http.errors import CredentialsWrong, TriedTooOften
-from gate.http.forms import TooLong
 from gate.replica.app_reading import AppReading
 from gate.replica.reading import Reading
 from gate.store.writer import ORIGIN, Origin, OriginKind
@@ -150,16 +149,6 @@ def admitted_caller(headers: Mapping[str, str], snapshot: Reading) -> Caller:
     return app_caller(signer.key)
 
 
-def app_with_key(snapshot: Reading, app_key: str) -> AppReading | None:
-    """The App with this key, whatever the key may look like."""
-    if app_key not in snapshot.apps:
-        try:
-            checked_app_key(app_key)
-        except InvalidInput:
-            return None
-    return snapshot.app(app_key)
-
-
 def check_caller(headers: Mapping[str, str]) -> dict[str, str]:
     """Who called, for the log, from the headers of a check that was answered."""
     basic = headers.get("Authorization", "")
@@ -203,7 +192,7 @@ def _basic_caller(basic: str, snapshot: Reading) -> tuple[AppReading, Caller]:
         if app is not None and app.app is proven.facts:
             return app, proven.caller
     app_key, secret = basic_pair(basic, _KEY_AND_SECRET)
-    app = app_with_key(snapshot, app_key)
+    app = snapshot.app(app_key)
     if app is None:
         raise CredentialsWrong(_WRONG, "unknown-app")
     caller = caller_with(app.app, secret.encode("utf-8", "surrogateescape"))
@@ -227,7 +216,7 @@ def _names_an_app(headers: Mapping[str, str]) -> bool:
 
 def _signer(signed: Signed, snapshot: Reading) -> AppReading:
     """The App whose secret signed this request; whether the signature is fresh is not looked at."""
-    app = app_with_key(snapshot, signed.app_key)
+    app = snapshot.app(signed.app_key)
     if app is None:
         raise AppUnknown(f"no App has the key {signed.app_key[:40]!r}")
     # The header is lowered, which depends on nothing secret; the comparison stays one of constant time.

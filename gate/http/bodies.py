@@ -17,7 +17,6 @@ from typing import Final, Literal, NamedTuple
 from aiohttp import hdrs, web
 
 from gate.errors import GateError, InvalidInput, Unavailable
-from gate.http.forms import TooLong
 
 MIB = 1024 * 1024
 MAX_FORM_BYTES = 256 * 1024
@@ -54,6 +53,14 @@ BUDGETS: Final[dict[Class, tuple[int, int]]] = {
 """Bytes of bodies in flight: of all callers of a class, and of one caller. 84 MiB in the process at the most."""
 
 
+class TooLong(InvalidInput):
+    """A value or a body is longer than its limit (RongCloud has a code of its own for this)."""
+
+
+class WrongContentType(InvalidInput):
+    """The body is not declared as what this endpoint reads."""
+
+
 class BodyTooLong(TooLong):
     """A body is longer than its endpoint takes."""
 
@@ -78,15 +85,16 @@ class Bodies:
 
     def refuse_past_budget(self, payer: Payer, more: int) -> None:
         """`BodiesFull` if so many bytes more are too many."""
-        of_all, of_one = BUDGETS[payer.kind]
-        if self._of_payer[payer] + more > of_one:
-            raise BodiesFull(f"requests of yours with {of_one} bytes of bodies are in flight here, which is the most")
-        if self._of_class[payer.kind] + more > of_all:
-            raise BodiesFull("this node reads as many bodies as it may at this moment")
+        self.take(payer, more)
+        self.give_back(payer, more)
 
     def take(self, payer: Payer, many: int) -> None:
-        """Count bytes that were read; `BodiesFull` if they are too many."""
-        self.refuse_past_budget(payer, many)
+        """Count bytes that were read; `BodiesFull`, and not counted, if they are too many."""
+        of_all, of_one = BUDGETS[payer.kind]
+        if self._of_payer[payer] + many > of_one:
+            raise BodiesFull(f"requests of yours with {of_one} bytes of bodies are in flight here, which is the most")
+        if self._of_class[payer.kind] + many > of_all:
+            raise BodiesFull("this node reads as many bodies as it may at this moment")
         self._of_class[payer.kind] += many
         self._of_payer[payer] += many
 
@@ -121,8 +129,11 @@ async def expect_continue(request: web.Request) -> None:
         request[_CONTINUE] = True
 
 
-async def read_body(request: web.Request, bodies: Bodies, payer: Payer, most_bytes: int) -> bytes:
-    """The whole body, within its size, the budgets and the deadline. It counts until `release_body`."""
+async def read_body(request: web.Request, bodies: Bodies, payer: Payer, most_bytes: int, content_type: str) -> bytes:
+    """The whole body, within its size, the budgets and the deadline. It counts until `release_body`.
+
+    `WrongContentType` if it is declared as something else than this type; an empty one may be declared as anything.
+    """
     declared = request.content_length
     if declared is not None and declared > most_bytes:
         raise BodyTooLong("body", f"must be at most {most_bytes} bytes, {declared} were announced")
@@ -130,12 +141,17 @@ async def read_body(request: web.Request, bodies: Bodies, payer: Payer, most_byt
         return b""
     content = request.content
     if not content.is_eof() or content.exception() is not None or _CONTINUE in request:
-        return await _arriving_body(request, bodies, payer, most_bytes, declared or 1)
-    body = content.read_nowait()  # nothing to wait for: it came with the head
-    if len(body) > most_bytes:
-        raise BodyTooLong("body", f"must be at most {most_bytes} bytes")
-    bodies.take(payer, len(body))
-    request[_HELD] = _Held(bodies, payer, len(body))
+        body = await _arriving_body(request, bodies, payer, most_bytes, declared or 1)
+    else:
+        body = content.read_nowait()  # nothing to wait for: it came with the head
+        if len(body) > most_bytes:
+            raise BodyTooLong("body", f"must be at most {most_bytes} bytes")
+        bodies.take(payer, len(body))
+        request[_HELD] = _Held(bodies, payer, len(body))
+    # A request without the header is taken at its word: several clients leave it out.
+    sent = request.headers.get(hdrs.CONTENT_TYPE)
+    if body and sent not in (None, content_type) and request.content_type != content_type:
+        raise WrongContentType("Content-Type", f"must be {content_type}, {request.content_type[:80]!r} was sent")
     return body
 
 

@@ -71,8 +71,7 @@ from gate.errors import (
     UserLimitReached,
     UserUnknown,
 )
-from gate.http.bodies import BodyEncoded, BodyTooLong
-from gate.http.forms import TooLong
+from gate.http.bodies import BodyEncoded, BodyTooLong, TooLong
 from gate.http.limits import RateExceeded
 from gate.http.room import StreamsFull
 

@@ -31,7 +31,7 @@ from gate.core.registration import (
     registrable,
 )
 from gate.errors import InvalidInput
-from gate.http.forms import TooLong
+from gate.http.bodies import TooLong
 from gate.store.places import Place
 
 # A moment before this (1973) is one in seconds that was meant in milliseconds.

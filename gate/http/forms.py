@@ -1,4 +1,4 @@
-"""Form bodies and query strings: bytes in, checked values out; no I/O. And the declarations by which endpoints read them.
+"""Form bodies and query strings: bytes in, checked values out. And the declarations by which endpoints read them.
 
 Decoding is exact and lenient where senders are: fields may come in any order and repeat, unknown ones are ignored, `+`
 is a space, and a `%` that escapes nothing stays, because one official SDK sends its values unescaped. Values stay bytes
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cache, partial
 from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union, get_args, get_origin
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -20,6 +20,7 @@ from msgspec.structs import FieldInfo
 
 from gate.core.ids import MAX_ID_BYTES
 from gate.errors import InvalidInput
+from gate.http.bodies import MAX_FORM_BYTES, TooLong, read_body
 from gate.http.options import MAX_FIELDS
 
 if TYPE_CHECKING:
@@ -29,14 +30,6 @@ FORM_TYPE = "application/x-www-form-urlencoded"
 
 _SHOWN_CHARS = 80
 """How much of a wrong value an error repeats."""
-
-
-class TooLong(InvalidInput):
-    """A value or a body is longer than its limit (RongCloud has a code of its own for this)."""
-
-
-class WrongContentType(InvalidInput):
-    """The body is not declared as what this endpoint reads."""
 
 
 class Form:
@@ -100,7 +93,11 @@ class Form:
             raise InvalidInput(name, "is required")
         if len(values) > most:
             raise InvalidInput(name, f"must be given 1 to {most} times, {len(values)} were sent")
-        return list(dict.fromkeys(_id(name, value, is_text=True) for value in values))
+        # Nearly always none of them needs a look of its own.
+        if not (all(values) and max(map(len, values)) <= MAX_ID_BYTES and all(map(bytes.isascii, values))):
+            for value in values:
+                _id(name, value, is_text=True)
+        return list(dict.fromkeys(values))
 
     def raw_users(self, name: str, most: int) -> list[bytes]:
         """Up to `most` User ids of any bytes, a field each; repeated ids are taken once."""
@@ -152,7 +149,8 @@ def _id(name: str, value: bytes, is_text: bool = False) -> bytes:
 
 # By declaration: see `gate.http.requests`
 
-Q = TypeVar("Q", bound="Query")
+Handle = Callable[[Any, Any], Awaitable[Any]]
+"""The handler of an endpoint: takes the request and what was read of it."""
 Read = Callable[[Form], Any]
 """Takes one field of a form. Raises `InvalidInput`."""
 
@@ -164,37 +162,36 @@ class Declared(Struct, frozen=True):
     """What an endpoint takes, as the type of its handler's second argument."""
 
     @classmethod
-    async def read(cls, call: RequestContext) -> Self:
-        """What this request holds of it. Raises `InvalidInput`."""
+    async def run(cls, handler: Handle, call: RequestContext) -> Any:
+        """Read the request, and run the handler. Raises `InvalidInput`."""
         raise NotImplementedError
-
-    @classmethod
-    async def run(cls, handler: Callable[[Any, Any], Awaitable[Any]], call: RequestContext) -> Any:
-        """Read the request, and run the handler."""
-        return await handler(call, await cls.read(call))
 
 
 class Query(Declared, frozen=True):
     """The fields of a query string."""
 
     @classmethod
-    async def read(cls: type[Q], call: RequestContext) -> Q:
-        """The fields of this request. Raises `InvalidInput` for the first that is wrong."""
-        return fields_of(cls, call.query())
+    def read(cls, form: Form) -> Self:
+        """The declared fields of this form. Raises `InvalidInput` for the first that is wrong."""
+        return cls(**{name: read(form) for name, read in _reads_of(cls)})
+
+    @classmethod
+    async def run(cls, handler: Handle, call: RequestContext) -> Any:
+        """Read the query string, and run the handler."""
+        return await handler(call, cls.read(call.query()))
 
 
 class FormBody(Query, frozen=True):
-    """The fields of a body of the type `application/x-www-form-urlencoded`. Ids must be UTF-8."""
+    """The fields of a body of the type `application/x-www-form-urlencoded`. Ids must be UTF-8.
+
+    An empty body is an empty form, whatever it is declared as.
+    """
 
     @classmethod
-    async def read(cls: type[Q], call: RequestContext) -> Q:
-        """As `Query.read`, from the body."""
-        return fields_of(cls, await call.form())
-
-
-def fields_of(declared: type[Q], form: Form) -> Q:
-    """The declared fields of a form or a query string."""
-    return declared(**{name: read(form) for name, read in _reads_of(declared)})
+    async def run(cls, handler: Handle, call: RequestContext) -> Any:
+        """Read the body, and run the handler."""
+        body = await read_body(call.request, call.deps.bodies, call.payer, MAX_FORM_BYTES, FORM_TYPE)
+        return await handler(call, cls.read(Form(body)))
 
 
 @cache

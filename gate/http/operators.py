@@ -35,7 +35,7 @@ from gate.core.model import AppFacts
 from gate.core.operators import MAX_PASSWORD_BYTES, Operator, OperatorRole, may
 from gate.core.scopes import ALL_SCOPES, Caller
 from gate.errors import AppUnknown, InvalidInput, NotFound
-from gate.http.auth import APP_HEADER, app_with_key, basic_pair
+from gate.http.auth import APP_HEADER, basic_pair
 from gate.http.context import WHO, AppRequest, Deps, RequestContext
 from gate.http.errors import CredentialsWrong, RoleInsufficient, TriedTooOften
 from gate.http.limits import Lanes, LanesFull, Throttle
@@ -133,7 +133,7 @@ async def operator_app_request(
     app = None
     if operator.reaches(key):
         with deps.replica as snapshot:
-            app = app_with_key(snapshot, key)
+            app = snapshot.app(key)
     if app is None:
         raise _no_app(key)
     request[WHO] = {"app": app.app.key, "operator": operator.name}

@@ -31,7 +31,7 @@ from msgspec.structs import FieldInfo
 from gate.errors import InvalidInput
 from gate.http.context import RequestContext
 from gate.http.fields import IdJson, id_bytes, ids_bytes
-from gate.http.forms import Declared, kinds_of, renamed
+from gate.http.forms import Declared, Handle, kinds_of, renamed
 
 Schema = Mapping[str, object]
 T = TypeVar("T")
@@ -52,10 +52,11 @@ class Body(Declared, frozen=True, forbid_unknown_fields=True):
     """What the document says of the object as a whole. `mistakes` checks it."""
 
     @classmethod
-    async def read(cls: type[B], call: RequestContext) -> B:
-        """The body of this request. Raises one `InvalidInput` that names everything that is wrong."""
-        shape: Shape[B] = shape_of(cls)
-        return shape.checked(decoded(await call.json_bytes(cls.IS_BATCH), shape.loose), call.now_ms)
+    async def run(cls, handler: Handle, call: RequestContext) -> Any:
+        """Read the body, and run the handler. Raises one `InvalidInput` that names everything that is wrong."""
+        shape = shape_of(cls)
+        body = decoded(await call.json_bytes(cls.IS_BATCH), shape.loose)
+        return await handler(call, shape.checked(body, call.now_ms))
 
     def mistakes(self, now_ms: int) -> Iterable[InvalidInput]:
         """What is wrong with several members together, or with a member at this moment."""

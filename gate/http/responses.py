@@ -159,8 +159,6 @@ class JsonResponse(web.Response):
     The bytes are those that aiohttp would send after `label`. Where it has more to do, it does all of it.
     """
 
-    _is_written = False
-
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Send the whole answer, if it is the usual one."""
         request_id = request.get(CALL_ID)
@@ -169,7 +167,7 @@ class JsonResponse(web.Response):
             or request.version != HttpVersion11
             or request.method == "HEAD"
             or not request.keep_alive
-            or super().keep_alive is False
+            or self.keep_alive is False
             or self._cookies is not None
             or request.path.startswith(CORS_ROOT)
         ):
@@ -181,19 +179,10 @@ class JsonResponse(web.Response):
         if lines.count("\n") != len(self.headers) or lines.count("\r") != len(self.headers):
             raise ValueError("a header has a line break, which would begin another header")
         await writer.write(head_of(f"{self.status} {self.reason}", lines, len(body), request_id) + body)
-        self._is_written = True
+        # As aiohttp notes it: all of it was sent, and the connection goes on.
+        self._eof_sent = self._keep_alive = True
         await writer.drain()
         return writer
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """As the base, unless all of it was sent."""
-        if not self._is_written:
-            await super().write_eof(data)
-
-    @property
-    def keep_alive(self) -> bool | None:
-        """Whether the connection goes on after this answer."""
-        return self._is_written or super().keep_alive
 
 
 async def label(request: web.Request, response: web.StreamResponse) -> None:

@@ -112,8 +112,8 @@ class FactsTxn:
         else:
             _APPLY[change.kind](self, number, change)
 
-    def flush(self) -> None:
-        """Write the changed Users. Call it once, before the commit."""
+    def flush(self, *, journal: bool) -> None:
+        """Write the changed Users, and the journal: which Users this commit touches. Call it once, before the commit."""
         # In key order, so that neighbouring Users touch each page once.
         for key in sorted(self._users):
             facts, lists = self._users[key]
@@ -123,16 +123,12 @@ class FactsTxn:
                 self.put(key, pack_user_record(facts, lists))
         if self._next_list is not None:
             self.put(META_NEXT_LIST, pack_next_list(self._next_list))
-
-    def write_journal(self) -> None:
-        """Record in this commit which Users it touches, and delete the oldest journal."""
-        transaction_id = self.raw.id()
-        # Readers clear their caches if it names no User.
-        journal = JOURNAL_EVERYTHING
-        if len(self._users) <= MAX_JOURNAL_USERS:
-            journal = pack_journal(self._users)
-        self.put(journal_key(transaction_id), journal)
-        self.delete(journal_key(max(0, transaction_id - JOURNAL_COMMITS)))
+        if journal:
+            transaction_id, are_few = self.raw.id(), len(self._users) <= MAX_JOURNAL_USERS
+            # Readers clear their caches if it names no User.
+            self.put(journal_key(transaction_id), pack_journal(self._users) if are_few else JOURNAL_EVERYTHING)
+            if transaction_id > JOURNAL_COMMITS:
+                self.delete(journal_key(transaction_id - JOURNAL_COMMITS))
 
     def number_of(self, app_key: str) -> int | None:
         """Return the App's number in this file; assigns one to an unknown App. None for a removed App."""

@@ -35,7 +35,7 @@ def texts_of_all(reading: Reading) -> list[str]:
 
 
 def revision_of(reading: Reading, app_key: str, users: Iterable[bytes]) -> str:
-    """Return the Revisions of these Users' Partitions, joined as by `join_revisions`; "" if none has a history."""
+    """Return the Revisions of these Users' Partitions, in order and joined by commas; "" if none has a history."""
     known = reading.revision_texts
     texts = []
     for partition in partitions_of(app_key, users, reading.partitions):

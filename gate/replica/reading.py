@@ -26,6 +26,7 @@ from weakref import WeakSet
 import lmdb
 
 from gate.clock import monotonic_ms
+from gate.core.ids import is_app_key
 from gate.core.verdict import Word
 from gate.errors import ReplicaError, ReplicaForeign
 from gate.native import Snapshot
@@ -59,8 +60,7 @@ JOURNAL_REACH = 256
 PARTITION_NUMBERS = 1 << 16
 # Transactions begun until the meta page of one is read with certainty: nearly always the first, see `native/tree.c`.
 _PLACE_TRIES = 16
-# Value on a status page that names no file.
-NO_FACTS_FILE: Identity = (0, 0)
+NO_FACTS_FILE: Identity = (0, 0)  # on a status page: it names no file
 # No commit was seen yet.
 _NEVER = -1
 NO_BOARD = StatusView(State.STOPPED, False, NEVER_FRESH_MS, 0, 0, 0, 0, 0)
@@ -179,8 +179,7 @@ class Reading:
             if self.snapshot is not None:
                 self.snapshot.is_open = False
 
-    # The end of a `with`.
-    __exit__ = release
+    __exit__ = release  # the end of a `with`
 
     def __enter__(self) -> Reading:
         assert self._txn is None, "one bracket at a time: a second one would end the first"
@@ -231,12 +230,14 @@ class Reading:
     def app(self, key: str) -> AppReading | None:
         """The App's reading inside this bracket, or None if there is no such App."""
         known = self.apps.get(key)
-        if known is None:
-            known = AppReading(self, key, self._cached_users)
-            if not known.sync():
-                return None  # not cached: a peer could fill memory with keys that do not exist
-            self.apps[key] = known
-        return known if known.sync() else None
+        if known is not None:
+            return known if known.sync() else None
+        # A caller's key may also be one that LMDB refuses.
+        found = AppReading(self, key, self._cached_users) if is_app_key(key) else None
+        if found is None or not found.sync():
+            return None  # not cached: a peer could fill memory with keys that do not exist
+        self.apps[key] = found
+        return found
 
     def catch_up(self, syncs: Iterable[Callable[[], object]]) -> None:
         """Process what moved, by `AppReading.sync` of some Apps: milliseconds for thousands. Raises as `refresh` does."""
@@ -396,5 +397,4 @@ class Reading:
 
 
 _readings: WeakSet[Reading] = WeakSet()
-# In a forked child: see `envs`.
-os.register_at_fork(after_in_child=lambda: list(map(Reading._leave_to_parent, list(_readings))))
+os.register_at_fork(after_in_child=lambda: list(map(Reading._leave_to_parent, list(_readings))))  # see `envs`

@@ -275,9 +275,7 @@ class FactsFile:
             # A copy: an aborted transaction must not leave numbers behind.
             txn = FactsTxn(raw, dict(self._numbers))
             yield txn
-            txn.flush()
-            if journal:
-                txn.write_journal()
+            txn.flush(journal=journal)
             checksum, stored = self._checksum + txn.checksum_change, self._stored_checksum
             if journal:
                 stored = pack_checksum(checksum)

@@ -1,4 +1,4 @@
-"""Acknowledgement of writes: a writer waits until the live nodes have announced what they applied.
+"""Acknowledgement of writes: nodes announce what they have applied (`Announcer`), and a writer waits for that (`Acknowledger`).
 
 An Acknowledger stores the newest announcement of each node, so one that came before the wait began counts as well. It waits for
 the nodes that were listed when the write was in, for those that it heard within the last lease regardless of the list, and
@@ -17,25 +17,106 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
 from gate.clock import monotonic_ms
+from gate.core.revision import Position
 from gate.errors import StoreUnavailable
 from gate.store import keys
+from gate.store.client import Client
 from gate.store.durability import LOCAL, Durability, EachDurable
-from gate.store.nodes import LEASE_TTL_MS, unpack_announcement
-from gate.store.registry import BeatWatch, Registry
-from gate.store.store import Store
+from gate.store.registry import LEASE_TTL_MS, BeatWatch, Registry
 from gate.store.subscription import Subscription
 from gate.store.writer import WriteReceipt
+
+if TYPE_CHECKING:
+    from gate.store.store import Store
 
 Applied = Literal["all", "node", "pending"]
 
 WAIT_MS = 1_000
 # How often a wait reads which nodes are alive: rarely, since almost every wait ends within a few ms.
 LOOK_AGAIN_MS = 250
+
+
+class Announcement(msgspec.Struct, frozen=True, array_like=True):
+    """A node's applied Positions, as published (msgpack array): Partition -> (epoch, seq).
+
+    `server_id` is the run of the server to whose history these Positions belong. A server that came back with older data
+    assigns the same numbers to other writes, and an earlier announcement must not count for those. `incarnation` is that of the
+    registry at the node's last renewal. `has_left`: the node has given its lease up, and calls no facts fresh. `servers`: on a
+    Cluster, the Partitions of each run of a server; `server_id` is then that of the registry.
+    """
+
+    node: str
+    applied: dict[int, tuple[str, int]]
+    server_id: str = ""
+    incarnation: str = ""
+    has_left: bool = False
+    servers: dict[str, list[int]] = {}
+
+
+pack_announcement = msgspec.msgpack.Encoder().encode
+"""Encodes an `Announcement`."""
+unpack_announcement = msgspec.msgpack.Decoder(Announcement).decode
+"""Decodes one; raises `msgspec.DecodeError` for anything else that is published there."""
+
+
+class Labels(NamedTuple):
+    """Runs of servers at one moment: all that are concerned, that of the registry, and on a Cluster the Partitions of each."""
+
+    server_id: str
+    registry_at: str
+    servers: dict[str, list[int]]
+
+
+class Announcer:
+    """Announces what one node has applied. `nodes.NodeAnnouncer` adds its lease."""
+
+    def __init__(self, client: Client, node: str, partitions: int = 0) -> None:
+        self._client = client
+        self._node = node
+        self._keys = [keys.NODES, *map(keys.meta, range(partitions))]
+        self._incarnation = ""
+        """Of the registry, at the last renewal."""
+
+    @property
+    def server_id(self) -> str:
+        """The run of the server that is connected now; on a Cluster, those of the registry and of each Partition, in order."""
+        return self._labels(()).server_id
+
+    async def announce(
+        self,
+        applied: Mapping[int, Position],
+        server_id: str | None = None,
+        labels: Labels | None = None,
+        *,
+        has_left: bool = False,
+    ) -> None:
+        """Announce Positions, unless another run of the server is connected than `server_id`; None: any.
+
+        They belong to the runs of `labels`; None: to those that are connected now. Raises `StoreUnavailable`.
+        """
+        connected, registry_at, servers = labels or self._labels(applied)
+        if server_id not in (None, connected):
+            return
+        places = {partition: (position.epoch, position.seq) for partition, position in applied.items()}
+        announcement = Announcement(self._node, places, registry_at, self._incarnation, has_left, servers)
+        await self._client.publish(keys.APPLIED_CHANNEL, pack_announcement(announcement))
+
+    def _labels(self, partitions: Iterable[int]) -> Labels:
+        """Return to whose history Positions belong now: one server's, or each Partition's master's."""
+        if not self._client.address.seeds:
+            server_id = self._client.server_id
+            return Labels(server_id, server_id, {})
+        registry_at, *server_ids = self._client.server_ids(self._keys)
+        servers: dict[str, list[int]] = {}
+        for partition in partitions:
+            servers.setdefault(server_ids[partition], []).append(partition)
+        return Labels(" ".join([registry_at, *server_ids]), registry_at, servers)
 
 
 class Acknowledged(NamedTuple):
@@ -57,6 +138,15 @@ class _Heard(NamedTuple):
 
 
 _NOTHING_HEARD = _Heard("", {}, "", -LEASE_TTL_MS)
+
+
+class _Shown(NamedTuple):
+    """What an announcement shows of a write."""
+
+    has: bool
+    """The node has applied it."""
+    is_list_replaced: bool
+    """The node has renewed its lease in another list than the one that was read after the write."""
 
 
 class _Wait:
@@ -131,9 +221,10 @@ class Acknowledger:
         recently_ms = monotonic_ms() - LEASE_TTL_MS
         heard = {node for node, heard in self.heard.items() if heard.at_ms > recently_ms}
         asked = written.live_nodes | heard | ({self._node} if self._node else set())
-        is_certain = bool(written.registry) and not any(self._replaces(self.heard[node], written) for node in heard)
+        shown = {node: self._shows(node, written) for node in asked}
+        is_certain = bool(written.registry) and not any(shown[node].is_list_replaced for node in heard)
         # Often empty: the announcement may arrive before the reply to the write.
-        nodes = {node for node in asked if not self._has(node, written)}
+        nodes = {node for node in asked if not shown[node].has}
         if nodes:
             wait = _Wait(written, nodes, is_certain, asyncio.get_running_loop().create_future())
             # Registered for all asked nodes, since one that has the write may still reveal that the list was replaced.
@@ -195,19 +286,18 @@ class Acknowledger:
             if not waits:
                 del self._waits[node]
 
-    def _has(self, node: str, written: WriteReceipt) -> bool:
-        applied = self.heard.get(node, _NOTHING_HEARD).applied
+    def _shows(self, node: str, written: WriteReceipt) -> _Shown:
+        """Return what the last announcement of a node shows of a write."""
+        server_id, applied, registry, _ = self.heard.get(node, _NOTHING_HEARD)
+        is_same_server = server_id == written.server_id
+        has = bool(written.revisions) or is_same_server
         for number, (partition, epoch, seq) in enumerate(written.revisions):
             at = applied.get(partition)
             server = written.server_of(number)
             # A server that neither side knows is no match.
             if not server or at is None or at[0] != epoch or at[1] < seq or at[2] != server:
-                return False
-        return bool(written.revisions) or self.heard.get(node, _NOTHING_HEARD).server_id == written.server_id
-
-    def _replaces(self, heard: _Heard, written: WriteReceipt) -> bool:
-        """Return whether a node has renewed its lease in another list than the one that was read after the write."""
-        return heard.server_id == written.server_id and heard.registry not in ("", written.registry)
+                has = False
+        return _Shown(has, is_list_replaced=is_same_server and registry not in ("", written.registry))
 
     def _hear(self, _: bytes, packed: bytes) -> None:
         try:
@@ -226,12 +316,12 @@ class Acknowledger:
         # An announcement has only the Positions that moved.
         for partition, (epoch, seq) in announcement.applied.items():
             applied[partition] = epoch, seq, server_of.get(partition, "") if server_of else server_id
-        heard = _Heard(server_id, applied, announcement.incarnation, monotonic_ms())
-        self.heard[node] = heard
+        self.heard[node] = _Heard(server_id, applied, announcement.incarnation, monotonic_ms())
         for wait in tuple(self._waits.get(node, ())):
-            if self._replaces(heard, wait.written):
+            shown = self._shows(node, wait.written)
+            if shown.is_list_replaced:
                 wait.is_certain = False
-            if self._has(node, wait.written):
+            if shown.has:
                 wait.drop(node)
 
     async def _ask_all(self) -> None:

@@ -14,60 +14,23 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
-
-import msgspec
+from collections.abc import Callable, Mapping
 
 from gate.clock import monotonic_ms, wall_ms
 from gate.core.revision import Position
 from gate.errors import StoreUnavailable
 from gate.store import keys, scripts
+from gate.store.acks import Announcer
 from gate.store.client import Client
 from gate.store.joins import Joining
-from gate.store.registry import READ, BeatWatch, ListedNode, Registry, parse_registry
+from gate.store.registry import LEASE_TTL_MS, READ, BeatWatch, ListedNode, Registry, parse_registry
 from gate.store.scripts import Call
 from gate.store.subscription import Subscription
-
-# How long a crashed node is waited for: several renewals, so that a single lost one has no effect.
-LEASE_TTL_MS = 3_000
-
 
 RIVAL_LOOK_EVERY_S = 0.1
 
 
-class Announcement(msgspec.Struct, frozen=True, array_like=True):
-    """A node's applied Positions, as published (msgpack array): Partition -> (epoch, seq).
-
-    `server_id` is the run of the server to whose history these Positions belong. A server that came back with older data
-    assigns the same numbers to other writes, and an earlier announcement must not count for those. `incarnation` is that of the
-    registry at the node's last renewal. `has_left`: the node has given its lease up, and calls no facts fresh. `servers`: on a
-    Cluster, the Partitions of each run of a server; `server_id` is then that of the registry.
-    """
-
-    node: str
-    applied: dict[int, tuple[str, int]]
-    server_id: str = ""
-    incarnation: str = ""
-    has_left: bool = False
-    servers: dict[str, list[int]] = {}
-
-
-pack_announcement = msgspec.msgpack.Encoder().encode
-"""Encodes an `Announcement`."""
-unpack_announcement = msgspec.msgpack.Decoder(Announcement).decode
-"""Decodes one; raises `msgspec.DecodeError` for anything else that is published there."""
-
-
-class _Labels(NamedTuple):
-    """Runs of servers at one moment: all that are concerned, that of the registry, and on a Cluster the Partitions of each."""
-
-    server_id: str
-    registry_at: str
-    servers: dict[str, list[int]]
-
-
-class NodeAnnouncer:
+class NodeAnnouncer(Announcer):
     """Announcements and lease of one node, used by its replicator. Every method may raise `StoreUnavailable`.
 
     `place` is a word without "-" for the data directory: the same after a `kill -9`, another one for a copy. `owns_server`: the
@@ -85,10 +48,8 @@ class NodeAnnouncer:
         owns_server: bool = False,
         partitions: int = 0,
     ) -> None:
-        self._client = client
+        super().__init__(client, node, partitions)
         self.joining = Joining(client, partitions, lease_ttl_ms) if client.address.seeds else None
-        self._keys = [keys.NODES, *map(keys.meta, range(partitions))]
-        self._node = node
         self._place = place
         self._lease_ttl_ms = lease_ttl_ms
         self._owns_server = owns_server
@@ -97,11 +58,6 @@ class NodeAnnouncer:
         self._beat = 0
         self._watch = BeatWatch()
         self._registry: Registry | None = None
-
-    @property
-    def server_id(self) -> str:
-        """The run of the server that is connected now; on a Cluster, those of the registry and of each Partition, in order."""
-        return self._labels(()).server_id
 
     @property
     def reached_at_ms(self) -> int:
@@ -156,13 +112,13 @@ class NodeAnnouncer:
                 "delete the file node-id in it and start that node again"
             )
         self._watch.note(registry, monotonic_ms())
-        self._registry = registry
+        self._registry, self._incarnation = registry, registry.incarnation
         if self.joining is None:
             renewed_on = registry.server_id
             self._check(renewed_on)
-            await self._publish(applied, labels)
+            await self.announce(applied, labels=labels)
             return renewed_on
-        await self._publish(applied, labels)  # first: an unavailable master must not delay the others' writers
+        await self.announce(applied, labels=labels)  # first: an unavailable master must not delay the others' writers
         taken_by = await self.joining.mark(registry)
         renewed_on = " ".join([registry.server_id, *taken_by.values()])
         self._check(renewed_on)
@@ -172,17 +128,11 @@ class NodeAnnouncer:
         if renewed_on != self.server_id:  # the connection's knowledge of its server is outdated
             self._client.reconnect("the server writes another history now")
 
-    async def announce(self, applied: Mapping[int, Position], server_id: str | None = None) -> None:
-        """Announce the Positions that moved, unless another run of the server is connected than `server_id`; None: any."""
-        labels = self._labels(applied)
-        if server_id in (None, labels.server_id):
-            await self._publish(applied, labels)
-
     async def leave(self) -> None:
         """Release the lease. The node's facts must already be stale."""
         is_mine, _ = await self.take_lease("")
         if is_mine:
-            await self._publish({}, self._labels(()), has_left=True)
+            await self.announce({}, has_left=True)
 
     async def take_lease(self, beat: str) -> tuple[bool, Registry]:
         """Write the lease. Returns whether this run has it, and the registry. `beat` "" releases the lease."""
@@ -196,21 +146,3 @@ class NodeAnnouncer:
                 "" if self.joining is None else "1", *removed]  # fmt: skip
         (reply,) = await self._client.write([Call(scripts.LEASE, [keys.NODES], args)])
         return reply[0] == b"1", parse_registry(reply[1:])
-
-    def _labels(self, partitions: Iterable[int]) -> _Labels:
-        """Return to whose history Positions belong now: one server's, or each Partition's master's."""
-        if self.joining is None:
-            server_id = self._client.server_id
-            return _Labels(server_id, server_id, {})
-        registry_at, *server_ids = self._client.server_ids(self._keys)
-        servers: dict[str, list[int]] = {}
-        for partition in partitions:
-            servers.setdefault(server_ids[partition], []).append(partition)
-        return _Labels(" ".join([registry_at, *server_ids]), registry_at, servers)
-
-    async def _publish(self, applied: Mapping[int, Position], labels: _Labels, has_left: bool = False) -> None:
-        incarnation = self._registry.incarnation if self._registry else ""
-        _, registry_at, servers = labels
-        places = {partition: (position.epoch, position.seq) for partition, position in applied.items()}
-        announcement = Announcement(self._node, places, registry_at, incarnation, has_left, servers)
-        await self._client.publish(keys.APPLIED_CHANNEL, pack_announcement(announcement))

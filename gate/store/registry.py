@@ -18,6 +18,9 @@ from gate.store import keys, scripts
 from gate.store.link import Reply
 from gate.store.scripts import Call
 
+# How long a crashed node is waited for: several renewals, so that a single lost one has no effect.
+LEASE_TTL_MS = 3_000
+
 READ = Call(scripts.LIVE_NODES, [keys.NODES], [])
 _MARKER, _JOINS = b"marker", b"joins"
 _NODE = b"node/"

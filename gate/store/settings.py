@@ -18,8 +18,7 @@ from gate.clock import monotonic_ms
 from gate.errors import InvalidConfig
 from gate.store import keys, presence_keys, scripts
 from gate.store.client import Client
-from gate.store.nodes import LEASE_TTL_MS
-from gate.store.registry import READ, parse_registry
+from gate.store.registry import LEASE_TTL_MS, READ, parse_registry
 from gate.store.scripts import Call
 
 LOOK_EVERY_S = 0.1

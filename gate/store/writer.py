@@ -20,7 +20,7 @@ from contextvars import ContextVar
 from typing import Literal, NamedTuple, cast, get_args
 from zlib import crc32
 
-from gate.core.revision import Revision, app_crc, partition_of
+from gate.core.revision import REVISION_FORM, Revision, app_crc, partition_of
 from gate.errors import InvalidInput
 from gate.store import keys
 from gate.store.client import Client
@@ -55,6 +55,16 @@ class WriteReceipt(NamedTuple):
     server_id: str
     registry: str
     servers: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The Revisions as callers get them: at most one for each Partition, the newest, in order of Partition."""
+        newest: dict[int, Revision] = {}
+        for revision in self.revisions:
+            known = newest.get(revision.partition)
+            if known is None or revision.seq >= known.seq:
+                newest[revision.partition] = revision
+        return ",".join([REVISION_FORM % newest[partition] for partition in sorted(newest)])
 
     def server_of(self, number: int) -> str:
         """Return which run of which server took the Revision of that number."""

@@ -19,7 +19,7 @@ from gate.core import token
 from gate.core.codec import pack_app, pack_members, unpack_app, unpack_members
 from gate.core.model import AppFacts, ListKind, UserFacts
 from gate.core.presence import parse_cursor, session_id, session_parts
-from gate.core.revision import join_revisions, parse_revisions
+from gate.core.revision import parse_revisions
 from gate.core.token import encoded
 from gate.errors import InvalidInput, TokenRefused
 from gate.http.fields import page_cursor, page_token
@@ -135,8 +135,8 @@ def _cursors(data: bytes) -> None:
             raise Broken(f"{number} does not come back")
     with suppress(InvalidInput):
         revisions = parse_revisions(text)
-        if parse_revisions(join_revisions(revisions)) is None:
-            raise Broken("no Revisions")
+        if parse_revisions(",".join(map(str, revisions))) != revisions:
+            raise Broken("Revisions do not come back")
     with suppress(InvalidInput):
         session_parts(text)
 

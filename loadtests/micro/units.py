@@ -32,9 +32,9 @@ from gate.clock import wall_ms
 from gate.core.model import FOREVER_MS, ListKind
 from gate.presence.session_recovery import RECOVERED_AT_ONCE
 from gate.store import keys, presence_keys
+from gate.store.acks import Announcement, pack_announcement
 from gate.store.address import parse_address
 from gate.store.cluster import client_of
-from gate.store.nodes import Announcement, pack_announcement
 from gate.store.presence import PresenceStore
 from gate.store.store import Store
 from harness.ports import LOOPBACK

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gate.core.revision import MAX_REVISIONS, Revision, join_revisions, parse_revisions
+from gate.core.revision import MAX_REVISIONS, Revision, parse_revisions
 from gate.errors import InvalidInput
 
 EPOCH = "1f00c3a95be2d844"
@@ -21,19 +21,12 @@ revisions = st.builds(
 @given(st.dictionaries(st.integers(0, 1023), revisions, min_size=1, max_size=MAX_REVISIONS))
 def test_revisions_come_back_as_they_were(by_partition: dict[int, Revision]) -> None:
     whole = [revision._replace(partition=partition) for partition, revision in sorted(by_partition.items())]
-    assert list(parse_revisions(join_revisions(whole))) == whole
+    assert list(parse_revisions(",".join(map(str, whole)))) == whole
 
 
 def test_one_revision_reads_as_documented() -> None:
     assert str(Revision(7, EPOCH, 1042)) == f"7:{EPOCH}:1042"
     assert parse_revisions(f"7:{EPOCH}:1042") == (Revision(7, EPOCH, 1042),)
-
-
-def test_of_one_partition_the_newest_is_kept_and_partitions_are_in_order() -> None:
-    written = [Revision(3, EPOCH, 5), Revision(0, EPOCH, 1), Revision(3, EPOCH, 9), Revision(3, EPOCH, 7)]
-    assert join_revisions(written) == f"0:{EPOCH}:1,3:{EPOCH}:9"
-    later = EPOCH[::-1]
-    assert join_revisions([Revision(3, EPOCH, 5), Revision(3, later, 5)]) == f"3:{later}:5", "the one named last"
 
 
 @pytest.mark.parametrize(

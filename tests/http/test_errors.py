@@ -15,6 +15,7 @@ from gate.errors import (
     Stale,
     StoreUnavailable,
 )
+from gate.http.bodies import TooLong, WrongContentType
 from gate.http.errors import (
     CredentialsWrong,
     Internal,
@@ -24,7 +25,6 @@ from gate.http.errors import (
     rongcloud_problem,
     v1_problem,
 )
-from gate.http.forms import TooLong, WrongContentType
 
 PATH = "/user/block.json"
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gate.errors import InvalidInput
-from gate.http.forms import Form, TooLong
+from gate.http.bodies import TooLong
+from gate.http.forms import Form
 from gate.http.options import MAX_FIELDS
 
 

@@ -17,7 +17,7 @@ from gate.core.model import FOREVER_MS
 from gate.core.revision import Position
 from gate.replica.status_page import FRESH_GRACE_MS, State
 from gate.store.acks import Acknowledger
-from gate.store.nodes import LEASE_TTL_MS
+from gate.store.registry import LEASE_TTL_MS
 from gate.store.store import Store
 from harness.ports import LOOPBACK, free_port
 from harness.servers import RedisServer

@@ -21,7 +21,7 @@ from gate.core.model import FOREVER_MS
 from gate.errors import InvalidInput, ReplicaError, ReplicaForeign, ReplicaMissing
 from gate.replica import envs
 from gate.replica.app_reading import AppReading
-from gate.replica.files import delete_facts, forget_current, make_current
+from gate.replica.files import DAMAGED_FILE, delete_facts, forget_current, make_current
 from gate.replica.layout import BOARD_FILE, user_prefix
 from gate.replica.reading import JOURNAL_REACH, PARTITION_NUMBERS, Reading
 from gate.replica.status_page import StatusPage
@@ -199,6 +199,17 @@ def _word(reading: Reading, sender: bytes, recipient: bytes, key: str = "app") -
         return "no app" if app is None else app.word(sender, recipient)
     finally:
         reading.release()
+
+
+@pytest.mark.parametrize("key", ["", "x" * 33, "x" * 600, "a\0b", "é", "\udcff", "app\n"])
+def test_what_no_app_can_be_called_is_unknown_and_no_damage(directory: Path, key: str) -> None:
+    ledger = Ledger(directory, 1, app_facts("app"))
+    reading = Reading(directory)
+    assert _word(reading, b"a", b"b", key) == "no app"
+    assert reading.apps == {}
+    assert not (directory / DAMAGED_FILE).exists()
+    assert _word(reading, b"a", b"b", "app") == "allowed"
+    _close(reading, ledger)
 
 
 def test_an_apps_old_number_does_not_hide_what_happens_to_another(directory: Path) -> None:

@@ -9,9 +9,8 @@ import pytest
 
 from gate.store import acks as acks_module
 from gate.store import keys
-from gate.store.acks import LOOK_AGAIN_MS, Acknowledged, Acknowledger
+from gate.store.acks import LOOK_AGAIN_MS, Acknowledged, Acknowledger, Announcement, pack_announcement
 from gate.store.durability import LOCAL, Durability
-from gate.store.nodes import Announcement, pack_announcement
 from gate.store.registry import Registry
 from gate.store.store import Store
 from harness.servers import RedisServer

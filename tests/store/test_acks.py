@@ -9,8 +9,8 @@ import pytest
 from gate.core.revision import Position, Revision
 from gate.errors import StoreUnavailable
 from gate.store import keys
-from gate.store.acks import Acknowledged, Acknowledger
-from gate.store.nodes import Announcement, NodeAnnouncer, pack_announcement
+from gate.store.acks import Acknowledged, Acknowledger, Announcement, pack_announcement
+from gate.store.nodes import NodeAnnouncer
 from gate.store.store import Store
 from gate.store.subscription import Subscription
 from gate.store.writer import WriteReceipt

@@ -6,9 +6,8 @@ import pytest
 
 from gate.core.revision import Revision
 from gate.store import durability, keys
-from gate.store.acks import Acknowledger
+from gate.store.acks import Acknowledger, Announcement, pack_announcement
 from gate.store.durability import Durability, EachDurable
-from gate.store.nodes import Announcement, pack_announcement
 from gate.store.store import Store
 from gate.store.writer import UNKNOWN, Origin, WriteReceipt, joined, unpacked_origin
 from harness.servers import RedisServer
@@ -32,6 +31,15 @@ def test_the_newest_revision_of_each_partition_counts() -> None:
     writes = [receipt(Revision(1, "e", 5), Revision(2, "e", 9)), receipt(Revision(1, "e", 7)), receipt()]
     assert joined(writes) == receipt(Revision(1, "e", 7), Revision(2, "e", 9))
     assert joined(reversed(writes)) == receipt(Revision(1, "e", 7), Revision(2, "e", 9))
+
+
+def test_the_text_has_the_newest_of_each_partition_in_order_of_partition() -> None:
+    epoch = "1f00c3a95be2d844"
+    written = [Revision(3, epoch, 5), Revision(0, epoch, 1), Revision(3, epoch, 9), Revision(3, epoch, 7)]
+    assert receipt(*written).text == f"0:{epoch}:1,3:{epoch}:9"
+    later = epoch[::-1]
+    assert receipt(Revision(3, epoch, 5), Revision(3, later, 5)).text == f"3:{later}:5", "the one named last"
+    assert receipt().text == ""
 
 
 def test_nodes_of_every_write_are_waited_for() -> None:

@@ -5,7 +5,7 @@ Where the App has `hide_presence` on, Users whose lists refuse the caller are sh
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Any
 
 from msgspec import Meta
 
@@ -13,7 +13,7 @@ from gate.errors import InvalidInput
 from gate.http.client.endpoint import ClientRequest
 from gate.http.context import RequestContext
 from gate.http.endpoint import Endpoint
-from gate.http.forms import Query, fields_of
+from gate.http.forms import Handle, Query
 from gate.http.v1.presence import PresenceAnswer, seen_presences
 
 # Of one call: more than a list on a screen, and some 20 kB of a query string.
@@ -26,7 +26,7 @@ class PresenceQuery(Query, frozen=True, rename={"users": "user"}):
     users: Annotated[list[bytes], Meta(min_length=1, max_length=MAX_CLIENT_PRESENCE_USERS, examples=[["alice"]])]
 
     @classmethod
-    async def read(cls, call: RequestContext) -> Self:
+    async def run(cls, handler: Handle, call: RequestContext) -> Any:
         """As of any query, once its Users are counted."""
         assert isinstance(call, ClientRequest), "only endpoints of /client take this query"
         # Counted before they are decoded, which costs as much as answering.
@@ -34,10 +34,10 @@ class PresenceQuery(Query, frozen=True, rename={"users": "user"}):
         if count > MAX_CLIENT_PRESENCE_USERS:
             raise InvalidInput("user", f"must be given at most {MAX_CLIENT_PRESENCE_USERS} times, {count} were sent")
         call.deps.limiter.spend_asked(call.facts, call.user, count)
-        query = fields_of(cls, call.query())
+        query = cls.read(call.query())
         if not query.users:
             raise InvalidInput("user", "is required")
-        return query
+        return await handler(call, query)
 
 
 async def presences(call: ClientRequest, query: PresenceQuery) -> PresenceAnswer:
