@@ -14,6 +14,8 @@ Called only by `writer.FactsFile`; the loader passes its parts through the same 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from operator import attrgetter
 from typing import cast
 from zlib import crc32
@@ -60,19 +62,22 @@ _SIZE_FIELD = {ListKind.BLACKLIST: "blacklist_size", ListKind.WHITELIST: "whitel
 _changed = msgspec.structs.replace
 
 
+@dataclass
 class FactsTxn:
     """The facts of one file, as seen and changed by one write transaction."""
 
-    def __init__(self, raw: lmdb.Transaction, numbers: dict[str, int | None]) -> None:
-        """`numbers` are the Apps' numbers known so far (None: removed). This object adds to them."""
-        self.raw = raw
-        self.numbers = numbers
-        self.retired = False
-        self.checksum_change = 0
-        """Sum of this transaction's changes to the file's checksum."""
-        self._users: dict[bytes, UserRecord] = {}
-        self._next_list: int | None = None
-        self._cursor = raw.cursor()
+    raw: lmdb.Transaction
+    numbers: dict[str, int | None]
+    """The Apps' numbers known so far (None: removed). This object adds to them."""
+    retired: bool = False
+    checksum_change: int = 0
+    """Sum of this transaction's changes to the file's checksum."""
+    _users: dict[bytes, UserRecord] = field(default_factory=dict)
+    _next_list: int | None = None
+
+    @cached_property
+    def _cursor(self) -> lmdb.Cursor:
+        return self.raw.cursor()
 
     def put(self, key: bytes, value: bytes) -> None:
         """Set one key."""

@@ -195,9 +195,8 @@ def user_prefix(app_number: int) -> bytes:
     return b"U" + app_number.to_bytes(3, "big")
 
 
-def lists_prefix(list_number: int) -> bytes:
-    """Prefix of the keys of all entries of one owner; the list's tag follows."""
-    return b"L" + list_number.to_bytes(_NUMBER_BYTES, "big")
+lists_prefix = partial(struct.Struct(">cI").pack, b"L")
+"""Prefix of the keys of all entries of one owner, by the number of its lists; the list's tag follows."""
 
 
 def list_prefix(list_number: int, kind: ListKind) -> bytes:
