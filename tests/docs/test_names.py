@@ -17,6 +17,7 @@ from gate.core.decide import RULES
 from gate.http import client, rongcloud, v1
 from gate.http.app import PROBES
 from gate.http.client import websocket
+from gate.http.errors import CODES, WORDS
 from gate.http.openapi import DOCUMENTS
 from gate.http.routing import UNSUPPORTED
 from gate.http.v1 import apps
@@ -59,6 +60,20 @@ def test_the_rules_are_listed_in_their_order() -> None:
     ]
     words = page_text("docs/protocol.md").split("**The reason words**")[1].split("\n**")[0]
     assert re.findall(r"^\| `([a-z-]+)` \|", words, re.MULTILINE) == ["allowed", *rules]
+    header = page_text("gate/native/gate.h").split("`*word` is one of ")[1].split(": a constant")[0]
+    assert re.findall(r'"([a-z-]+)"', header) == ["allowed", *rules]
+
+
+@pytest.mark.parametrize(("status", "word"), sorted({(status, word) for _, status, word in WORDS}))
+def test_every_error_of_http_is_listed(status: int, word: str) -> None:
+    assert re.search(
+        rf"\b{status}( \||:)? (`[a-z-]+`, )*`{word}`", page_text("docs/http.md") + page_text("docs/websocket.md")
+    )
+
+
+@pytest.mark.parametrize(("status", "code"), sorted({(status, code) for _, status, code in CODES}))
+def test_every_code_of_rongcloud_is_listed(status: int, code: int) -> None:
+    assert re.search(rf"^\| {status} \| {code} \|", page_text("docs/http.md"), re.MULTILINE)
 
 
 def test_endpoints_are_the_ones_that_are_served() -> None:
