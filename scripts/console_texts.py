@@ -23,7 +23,7 @@ from gate.core.app_settings import SETTINGS, choices_of, title_of
 CONSOLE = Path(__file__).parents[1] / "gate" / "console"
 CATALOG = CONSOLE / "translations" / "zh.po"
 IN_TEMPLATES = ("_", "gettext", "ngettext", "counted")
-IN_CODE = ("N_", "gettext", "ngettext")
+IN_CODE = ("N_", "NN_", "gettext", "ngettext")
 PLACEHOLDER = re.compile(r"%\((\w+)\)s|%%|%")
 
 Text = tuple[str, str]
@@ -52,7 +52,7 @@ def of_code() -> Iterator[Text]:
             name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
             texts = [arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
             if name in IN_CODE and texts:
-                yield texts[0], texts[1] if name == "ngettext" and len(texts) > 1 else ""
+                yield texts[0], texts[1] if name in ("ngettext", "NN_") and len(texts) > 1 else ""
 
 
 def of_settings() -> Iterator[Text]:

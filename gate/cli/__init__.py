@@ -25,9 +25,8 @@ from typer.main import get_command
 
 from gate import __version__
 from gate.cli import exit_status
-from gate.cli.help_layout import lay_out_plainly
 from gate.cli.remote import ELSEWHERE, Elsewhere, node_only
-from gate.cli.values import read_plainly
+from gate.cli.typer_changes import lay_out_plainly, read_plainly
 from gate.errors import InvalidConfig, InvalidInput
 
 lay_out_plainly()
@@ -54,7 +53,7 @@ COMMANDS: dict[str, Row] = {
     "status": Row("gate.cli.nodes", "status", "This node and all others: version, Redis, roles, lag, checks, online."),
     "top": Row("gate.cli.top", "top", "What happens now, every second: online, checks, denials, nodes, Bans."),
     "nodes": Row("gate.cli.nodes", "nodes", "All nodes, as each sees itself."),
-    "config": Row("gate.cli.config", "config", "What each option is in force as, and from where."),
+    "config": Row("gate.cli.serve", "config", "What each option is in force as, and from where."),
     "check": Row("gate.cli.check", "check", "May A message B? Exits 0 for yes, 1 for no."),
     "explain": Row("gate.cli.check", "explain", "Every rule with the facts it looked at."),
     "ban": Row("gate.cli.penalties", "ban", "Ban Users until a moment."),
@@ -70,7 +69,7 @@ COMMANDS: dict[str, Row] = {
     "online": Row("gate.cli.online", "online", "Who is online, and how many. Exits 0 if all Users named are."),
     "sessions": Row("gate.cli.sessions", "sessions", "A User's Sessions: on what, and through which Gateway."),
     "kick": Row("gate.cli.sessions", "kick", "Close a User's Sessions."),
-    "gateways": Row("gate.cli.gateways", "gateways", "Who holds client connections: leases, epochs, Sessions."),
+    "gateways": Row("gate.cli.sessions", "gateways", "Who holds client connections: leases, epochs, Sessions."),
     "events": Row("gate.cli.events", "events", "Who comes, goes and is kicked, as it happens."),
     "connect": Row("gate.cli.connect", "connect", "Be online as a User, over the WebSocket, and show what comes."),
     "shadow": Row("gate.cli.shadow", "shadow", "Shadow mode: what an App would have been denied."),

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import orjson
 import typer
 
-from gate.cli.command import Command, takes
+from gate.cli.command import Command, LimitOption, cut_at, takes
 from gate.cli.options import all_mistakes, given_id
 from gate.cli.output import counted, print_json, print_table, say, shown_id
-from gate.cli.paging import LimitOption, cut_at
 from gate.cli.remote import Remote, raw_id, read_moment
 from gate.cli.time_format import parse_moment, shown_moment
 from gate.core.model import FOREVER_MS

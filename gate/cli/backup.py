@@ -144,7 +144,7 @@ class _Verified(NamedTuple):
 
 
 async def _written(command: Command, stream: IO[bytes], with_audit: bool) -> tuple[End, str, int]:
-    from gate.store.backup import BackupSource  # late, as in `store_connection`
+    from gate.store.backup import BackupSource  # late, as in `open_store`
     from gate.store.store import Store
 
     store = await Store.connect(command.redis_url(), deadline_ms=DEADLINE_MS)

@@ -6,6 +6,8 @@
 Typer sees the function's own parameters, then the shared options that the decorator names. A parameter whose type is a
 dataclass stands for the options that are its fields. `command` holds the shared options, and does what follows from them:
 find the App, connect to Redis, name who writes and why, print what came of it for people or for programs.
+
+Lists are read page by page behind the last row, at most `--limit` rows; a list that is cut is reported as cut.
 """
 
 from __future__ import annotations
@@ -14,7 +16,20 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, NamedTuple, ParamSpec, TypeVar, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    NamedTuple,
+    ParamSpec,
+    TypeVar,
+    get_type_hints,
+)
+
+import typer
 
 from gate.cli.options import (
     DEFAULT_DATA,
@@ -31,7 +46,7 @@ from gate.cli.options import (
     Target,
     login_name,
 )
-from gate.cli.output import print_json, print_table, say
+from gate.cli.output import print_json, print_table, say, warn
 from gate.cli.remote import ELSEWHERE, Remote, node_only, remote_of
 from gate.core import ids
 from gate.core.reasons import MAX_ACTOR_CHARS, audit_text
@@ -43,6 +58,13 @@ if TYPE_CHECKING:
     from gate.store.app_writes import AppWrites
     from gate.store.presence import PresenceStore
     from gate.store.writer import WriteReceipt
+
+
+PAGE_ROWS = 5_000
+"""Rows asked of the store at a time."""
+DEFAULT_LIMIT = 100_000
+"""More than a person reads; a program that wants them all names a larger one."""
+LimitOption = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="At most so many rows.")]
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -142,7 +164,7 @@ class Command(Target):
         """Connect to Presence, do the work for the App that the options name, leave."""
         if self.is_afar:
             return self.afar(afar)
-        from gate.cli.presence_connection import ask_presence  # late, as above
+        from gate.cli.store_connection import ask_presence  # late, as above
 
         return ask_presence(self, work)
 
@@ -180,6 +202,26 @@ class Listing(NamedTuple, Generic[T]):
     cells: Callable[[T], Sequence[str]]
     empty: str
     """The text for a list without rows."""
+
+
+async def all_rows(page: Callable[[T | None, int], Awaitable[list[T]]], limit: int) -> list[T]:
+    """Rows of `page(last row, count)` until none follow, or one more than the limit."""
+    found: list[T] = []
+    while len(found) <= limit:
+        count = min(PAGE_ROWS, limit + 1 - len(found))
+        some = await page(found[-1] if found else None, count)
+        found += some
+        if len(some) < count:
+            break
+    return found
+
+
+def cut_at(limit: int, found: list[T]) -> tuple[list[T], dict[str, bool]]:
+    """The rows to show, and what a JSON document adds where more exist; then a line on stderr says so too."""
+    if len(found) <= limit:
+        return found, {}
+    warn(f"gate: cut at {limit:,} rows, more follow: --limit N lists more")
+    return found[:limit], {"cut": True}
 
 
 def takes(

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gate.cli.command import Command, Listing, takes
+from gate.cli.command import DEFAULT_LIMIT, Command, LimitOption, Listing, all_rows, cut_at, takes
 from gate.cli.options import all_mistakes, given_id, given_ids
 from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id
-from gate.cli.paging import DEFAULT_LIMIT, LimitOption, all_rows, cut_at
 from gate.cli.time_format import shown_moment
 from gate.core.occurrence import Occurrence
 from gate.errors import ReplicaMissing

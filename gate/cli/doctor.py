@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from gate.cli import doctor_local, doctor_redis, doctor_secrets, doctor_shadow, doctor_tls
+from gate.cli import doctor_apps, doctor_local, doctor_redis
 from gate.cli.command import Command, takes
 from gate.cli.findings import Finding
 from gate.cli.options import Target
@@ -48,8 +48,7 @@ def _findings(target: Target, allow_eviction: bool) -> Iterator[Finding]:
     yield doctor_local.compiled_core()
     yield from doctor_redis.findings(target, allow_eviction)
     yield from doctor_redis.presence_findings(target, allow_eviction)
-    yield from doctor_secrets.findings(target)
-    yield from doctor_shadow.findings(target)
+    yield from doctor_apps.findings(target)
     yield doctor_local.replica_state(target.data)
     yield doctor_local.http_port(target.http_address())
     if admin := target.admin_address():
@@ -57,7 +56,7 @@ def _findings(target: Target, allow_eviction: bool) -> Iterator[Finding]:
     yield doctor_local.resp_port(target.resp_address())
     for service in target.services:
         if service.resp_tls or service.http_tls:
-            yield from doctor_tls.findings(service)
+            yield from doctor_local.tls_ports(service)
 
 
 def _print(findings: list[Finding]) -> None:

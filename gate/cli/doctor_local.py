@@ -1,4 +1,4 @@
-"""The checks of `gate doctor` that look at this machine: directory, disk, credentials, limits, Replica, ports."""
+"""The checks of `gate doctor` that look at this machine: directory, disk, credentials, limits, Replica, ports, certificates."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import os
 import resource
 import shutil
 import socket
+import ssl
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -18,12 +20,17 @@ from gate.cli.local_node import replicator_lives
 from gate.cli.options import CREDENTIALS_FILE
 from gate.cli.output import counted
 from gate.cli.time_format import shown_duration
+from gate.clock import wall_ms
 from gate.core.file_text import read_text
-from gate.errors import ReplicaError
+from gate.errors import InvalidConfig, ReplicaError
+from gate.listening import near_address
+from gate.option_values import TlsFiles
 from gate.replica import file_check, native_core
 from gate.replica.layout import replica_dir
 from gate.replica.reader import status_of
 from gate.replica.status_page import NEVER_FRESH_MS, State
+from gate.service.running import Running
+from gate.tls import ends_at_s, server_context, shown_end, warning_of
 
 LOW_DISK_BYTES = 1 << 30
 NO_DISK_BYTES = 64 << 20
@@ -31,6 +38,9 @@ NO_DISK_BYTES = 64 << 20
 FEW_FILES = 16_384
 """Connections a worker should be able to hold, and some for files."""
 CONNECT_TIMEOUT_S = 1.0
+# A handshake takes several trips and some work of the server.
+TLS_TIMEOUT_S = 2.0
+_CERTIFICATE = "TLS certificate"
 DAMAGE_ADVICE = "it is loaded again by itself; look at the disk, its cable and the memory of this machine"
 
 
@@ -177,3 +187,55 @@ def resp_port(address: str) -> Finding:
     if answer.startswith((b"+PONG", b"-NOAUTH")):
         return ok(subject, "answers")
     return fail(subject, "something else listens there", "say --resp HOST:PORT")
+
+
+def tls_ports(service: Running) -> Iterator[Finding]:
+    """Of one service that has a TLS port."""
+    certificate, key, client_ca = (
+        service.options.get(name, (None, ""))[0] for name in ("tls_cert", "tls_key", "tls_client_ca")
+    )
+    if certificate is None or key is None:
+        return
+    yield _certificate(TlsFiles(certificate, key, client_ca))
+    for name, address in (("RESP", service.resp_tls), ("HTTP", service.http_tls)):
+        if address is not None:
+            yield _tls_port(f"{name} with TLS {address}", address, Path(certificate), service.pid)
+
+
+def _certificate(files: TlsFiles) -> Finding:
+    """They can be read, belong together, and do not end soon."""
+    try:
+        server_context(files)
+        end_s = ends_at_s(files.certificate)
+    except InvalidConfig as fault:
+        return fail(_CERTIFICATE, "; ".join(fault.problems), "replace the file, then send SIGHUP to `gate serve`")
+    now_s = wall_ms() / 1_000
+    if warning := warning_of(f"in {files.certificate}", end_s, now_s):
+        level = fail if end_s <= now_s else warn
+        return level(_CERTIFICATE, warning, "renew it, then send SIGHUP to `gate serve`")
+    return ok(_CERTIFICATE, f"{files.certificate} ends on {shown_end(end_s)}")
+
+
+def _tls_port(subject: str, address: str, certificate: Path, pid: int) -> Finding:
+    """It answers, and shows the certificate of the file."""
+    host, _, port = near_address(address).rpartition(":")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # it looks at the certificate, and sends nothing
+    try:
+        with (
+            socket.create_connection((host.strip("[]"), int(port)), TLS_TIMEOUT_S) as plain,
+            context.wrap_socket(plain) as peer,
+        ):
+            shown = peer.getpeercert(binary_form=True)
+        kept = ssl.PEM_cert_to_DER_cert(_first_certificate(certificate.read_text()))
+    except (OSError, ValueError) as fault:
+        return fail(subject, f"does not answer: {fault}", "read the service's log")
+    if shown != kept:
+        return warn(subject, "shows another certificate than the file has", f"kill -HUP {pid} lets it read the file")
+    return ok(subject, "answers, with the certificate of the file")
+
+
+def _first_certificate(text: str) -> str:
+    """The server's own; the chain follows it."""
+    end = "-----END CERTIFICATE-----"
+    return text[text.find("-----BEGIN CERTIFICATE-----") : text.find(end) + len(end)]

@@ -147,7 +147,7 @@ def presence_findings(target: Target, allow_eviction: bool = False) -> Iterator[
     """As `findings`, of the Redis that only Presence uses; none where it shares the other one."""
     if not target.has_presence_redis():
         return
-    # Late, as in `connection`: the help page should not pay for it.
+    # Late, as in `open_store`: the help page should not pay for what talks to Redis.
     from gate.store.address import parse_address
     from gate.store.rights import PRESENCE
 
@@ -195,7 +195,7 @@ async def _looked(connection: StoreConnection) -> tuple[ServerHealth, Address, i
 
 
 async def _looked_at(url: str) -> tuple[ServerHealth, int]:
-    # Late, as in `connection`: the help page should not pay for what talks to Redis.
+    # Late, as in `open_store`: the help page should not pay for what talks to Redis.
     from gate.store.address import parse_address
     from gate.store.bootstrap import refuse_old_server
     from gate.store.cluster import client_of
@@ -244,7 +244,7 @@ def _role(subject: str, vitals: ServerHealth, option: str) -> Finding:
 
 def _sentinels(subject: str, url: Callable[[], str], option: str) -> Iterator[Finding]:
     """One finding, where the URL names Sentinels."""
-    # Late, as in `connection`.
+    # Late, as in `open_store`: the help page should not pay for what talks to Redis.
     from gate.store.address import parse_address
     from gate.store.sentinel import look_at_each
 

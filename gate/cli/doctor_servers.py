@@ -20,7 +20,7 @@ NEARLY_FULL_SHARE = 0.9
 
 def findings(subject: str, url: Callable[[], str], option: str, allow_eviction: bool) -> Iterator[Finding]:
     """One line for the whole of a Cluster, and one for each server; none where the URL names a single server."""
-    # Late, as in `connection`: the help page should not pay for it.
+    # Late, as in `open_store`: the help page should not pay for what talks to Redis.
     from gate.store.address import parse_address
     from gate.store.link import LinkLost
     from gate.store.servers import look_at_servers

@@ -1,4 +1,4 @@
-"""What the fields of an imported line mean: the table of kinds, and the checks that no line passes unread.
+"""What the fields of an imported line mean: the table of kinds, the checks that no line passes unread, and the Batch they fill.
 
     kind              fields
     ban, mute         user; one of until, seconds, minutes, permanent; reason, actor
@@ -16,19 +16,20 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Mapping
-from typing import Literal, get_args
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, get_args
 
-from gate.cli.import_batch import Batch, Imposition, Newcomer
 from gate.cli.time_format import one_end, parse_moment
 from gate.core.ids import MAX_ID_BYTES
-from gate.core.model import FOREVER_MS
+from gate.core.model import FOREVER_MS, ListKind
 from gate.core.reasons import MAX_IMPORTED_ACTOR_CHARS, MAX_REASON_CHARS, audit_text
 from gate.core.registration import profile_mistakes
 from gate.errors import InvalidInput
 from gate.store.operations import IMPORTED, Operation
 
 Fields = Mapping[str, object]
+ListKey = tuple[ListKind, bytes]
 
 _ENDS = frozenset(("until", "seconds", "minutes", "permanent"))
 
@@ -50,6 +51,65 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _TRUE = frozenset(("true", "1", "yes", "on"))
 _FALSE = frozenset(("false", "0", "no", "off"))
+
+
+class Imposition(NamedTuple):
+    """A Ban or a Mute, but for whose it is."""
+
+    until_ms: int
+    why: str
+    by: str
+
+
+class Newcomer(NamedTuple):
+    """A User to register, but for who it is; `line` is where. None: since now, or what there is."""
+
+    line: int
+    at_ms: int | None = None
+    name: str | None = None
+    portrait: str | None = None
+
+
+@dataclass(slots=True)
+class Batch:
+    """Some facts, by kind, so that each is written once and an owner's entries travel together.
+
+    The last line about a thing wins, as it would if the lines were written one by one; dictionaries keep their order. `lines`
+    is where each list first appeared, so that a list that is refused as a whole (its ceiling) can be reported by line as well.
+    `entries` counts what was taken in, repeats included.
+    """
+
+    bans: dict[bytes, Imposition] = field(default_factory=dict)
+    mutes: dict[bytes, Imposition] = field(default_factory=dict)
+    lists: dict[ListKey, dict[bytes, int]] = field(default_factory=dict)
+    switches: dict[bytes, bool] = field(default_factory=dict)
+    registered: dict[bytes, Newcomer] = field(default_factory=dict)
+    lines: dict[ListKey, int] = field(default_factory=dict)
+    entries: int = 0
+    source: str = ""
+
+    def put(self, kind: ListKind, owner: bytes, members: Iterable[bytes], until_ms: int, line: int) -> None:
+        """List entries; an entry that is here already takes the new end."""
+        key = (kind, owner)
+        known = self.lists.get(key)
+        if known is None:
+            known = self.lists[key] = {}
+            self.lines[key] = line
+        before = len(known)
+        for member in members:
+            known[member] = until_ms
+        # Repeats count once: what is reported is what the store was asked to hold.
+        self.entries += len(known) - before
+
+    def put_one(self, kind: ListKind, owner: bytes, member: bytes, line: int) -> None:
+        """One list entry without end."""
+        known = self.lists.get((kind, owner))
+        if known is None:
+            known = self.lists[kind, owner] = {}
+            self.lines[kind, owner] = line
+        if member not in known:
+            self.entries += 1
+        known[member] = FOREVER_MS
 
 
 class Taker:

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gate.cli.command import Command, Listing, takes
+from gate.cli.command import DEFAULT_LIMIT, Command, LimitOption, Listing, cut_at, takes
 from gate.cli.options import Mistakes, all_mistakes, given_id, given_ids
 from gate.cli.output import counted, json_id, print_table, say, shown_id, some_ids
-from gate.cli.paging import DEFAULT_LIMIT, LimitOption, cut_at
 from gate.cli.remote import Remote, raw_id, read_moment
 from gate.cli.time_format import future, json_moment, one_end, shown_moment
 from gate.clock import wall_ms

@@ -75,7 +75,7 @@ def nodes(command: Command) -> None:
 
 
 async def _asked(connection: StoreConnection) -> dict[str, NodeReport | None]:
-    from gate.store.node_reports import ask_reports  # late, as in `connection`
+    from gate.store.node_reports import ask_reports  # late, as in `open_store`
 
     return await ask_reports(connection.store)
 

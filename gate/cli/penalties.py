@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from gate.cli.command import Command, Listing, takes
+from gate.cli.command import DEFAULT_LIMIT, Command, LimitOption, Listing, all_rows, cut_at, takes
 from gate.cli.options import all_mistakes, given_ids
 from gate.cli.output import counted, json_id, say, shown_id, some_ids
-from gate.cli.paging import DEFAULT_LIMIT, LimitOption, all_rows, cut_at
 from gate.cli.remote import Remote, known_user, raw_id, read_moment, settled_of
 from gate.cli.time_format import future, json_moment, one_end, shown_moment
 from gate.clock import wall_ms

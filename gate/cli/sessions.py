@@ -1,28 +1,29 @@
-"""`gate sessions USER` and `gate kick USER`: on what a User is connected, and putting it out.
+"""`gate sessions USER`, `gate kick USER` and `gate gateways`: on what a User is connected, closing that, and who holds it.
 
 A kick closes Sessions wherever they are held; it is no Ban, and the User may connect again at once.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gate.cli.command import Command, takes
+from gate.cli.command import Command, Listing, takes
 from gate.cli.online import presence_document
 from gate.cli.options import all_mistakes, given_id
 from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id
-from gate.cli.presence_connection import open_both
 from gate.cli.remote import Remote, path_id
-from gate.cli.store_connection import run
-from gate.cli.time_format import shown_moment
+from gate.cli.store_connection import open_both, run
+from gate.cli.time_format import shown_duration, shown_moment
+from gate.clock import wall_ms
 from gate.core.presence import Session, parse_platform, session_parts
 from gate.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
-    from gate.core.presence import UserPresence
+    from gate.core.presence import Lease, UserPresence
     from gate.store.presence import PresenceStore
+
 
 _User = Annotated[str, typer.Argument(metavar="USER", help="The User's id.")]
 
@@ -97,6 +98,28 @@ def kick(
         raise NotFound(f"{shown_id(given)} has no such Session")
 
 
+@takes("app", "redis", "presence_redis", afar=True)
+def gateways(command: Command) -> None:
+    """List the App's Gateways: lease, epoch, age, Sessions. A lease that ended stays for a day, for its epoch."""
+
+    async def work(presence: PresenceStore, app_key: str) -> list[dict[str, Any]]:
+        (leases,) = await presence.leases([app_key])
+        sessions = (await presence.counts(app_key)).by_gateway()
+        return [
+            _lease_document(one, max(0, wall_ms() - one.renewed_at_ms), sessions.get(one.gateway, 0)) for one in leases
+        ]
+
+    rows = command.ask_presence(work, lambda remote: remote.get("/v1/gateways")["gateways"])
+    listing: Listing[dict[str, Any]] = Listing(
+        "gateways",
+        dict,
+        ("Gateway", "lease", "epoch", "renewed", "Sessions"),
+        _lease_row,
+        "no Gateway has taken a lease yet",
+    )
+    command.print_rows(listing, rows)
+
+
 def _refuse_foreign(user: bytes, session: str | None) -> None:
     """Raise `InvalidInput` for what is no Session's id, or one of another User."""
     if session is None:
@@ -119,4 +142,20 @@ def _document(one: Session) -> dict[str, object]:
         "since_ms": one.since_ms,
         "active_ms": one.active_ms or None,
         "ip": one.ip,
+    }
+
+
+def _lease_row(one: dict[str, Any]) -> tuple[str, ...]:
+    ago = f"{shown_duration(one['age_ms'])} ago"
+    state, renewed = ("holds", ago) if one["holds"] else (f"ended {ago}", "")
+    return one["gateway"], state, str(one["epoch"]), renewed, f"{one['sessions']:,}"
+
+
+def _lease_document(lease: Lease, age_ms: int, sessions: int) -> dict[str, Any]:
+    return {
+        "gateway": lease.gateway.decode(),
+        "epoch": lease.epoch,
+        "holds": lease.holds,
+        "age_ms": age_ms,
+        "sessions": sessions,
     }

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gate.cli.command import Command, takes
-from gate.cli.online_history import bar_of
+from gate.cli.online import bar_of
 from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id
-from gate.cli.presence_connection import open_both
-from gate.cli.store_connection import run
+from gate.cli.store_connection import open_both, run
 from gate.cli.time_format import shown_moment
 from gate.clock import wall_ms
 from gate.core.shadow import HOUR_MS, HOURS_A_DAY, shadow_report

@@ -1,7 +1,10 @@
-"""How a command reaches the store, and how it waits until what it wrote is effective.
+"""How a command reaches Redis, and how it waits until what it wrote is effective.
 
 A command connects, does one thing and leaves. Its write is answered like one over HTTP: the Revision, and how far it
 got within a second (`all` live nodes, this `node`, or still `pending`).
+
+Nothing of Presence comes from the Replica, so with Redis away the commands that show who is online, and `gate kick`, end with
+status 3, as writes do.
 """
 
 from __future__ import annotations
@@ -20,7 +23,9 @@ from gate.errors import Unavailable
 if TYPE_CHECKING:
     from gate.store.acks import Acknowledger
     from gate.store.app_writes import AppWrites
+    from gate.store.presence import PresenceStore
     from gate.store.store import Store, WriteReceipt
+
 
 T = TypeVar("T")
 
@@ -89,7 +94,7 @@ class StoreConnection:
 @asynccontextmanager
 async def open_store(target: Target) -> AsyncIterator[StoreConnection]:
     """The store that the options name, connected; `StoreUnavailable` within half a second if it is away."""
-    # Late: redis-py costs a tenth of a second that `--help` and `check` should not pay.
+    # Late: what talks to Redis takes longer to import than `--help` and `check` to answer.
     from gate.sealing import use_key_file
     from gate.store.acks import Acknowledger
     from gate.store.store import Store
@@ -132,5 +137,38 @@ def run_with(target: Target, work: Callable[[StoreConnection], Awaitable[T]]) ->
     async def connected() -> T:
         async with open_store(target) as connection:
             return await work(connection)
+
+    return run(connected())
+
+
+@asynccontextmanager
+async def open_both(target: Target, app_key: str) -> AsyncIterator[tuple[Store, PresenceStore]]:
+    """The store and Presence, each in its Redis; `AppUnknown`, or `StoreUnavailable` within half a second."""
+    from gate.store.address import parse_address  # late, as in `open_store`
+    from gate.store.bootstrap import refuse_old_server
+    from gate.store.cluster import client_of
+    from gate.store.presence import PresenceStore
+    from gate.store.store import Store
+
+    facts = await Store.connect(target.redis_url())
+    try:
+        await facts.apps.get(app_key)  # a mistyped key must be an error, not an App without online Users
+        client = client_of(parse_address(target.presence_url()))
+        try:
+            await refuse_old_server(client)
+            yield facts, PresenceStore(client)
+        finally:
+            await client.aclose()
+    finally:
+        await facts.aclose()
+
+
+def ask_presence(target: Target, work: Callable[[PresenceStore, str], Awaitable[T]]) -> T:
+    """Connect, do the work for the App that the options name, leave."""
+    app_key = target.app_key()
+
+    async def connected() -> T:
+        async with open_both(target, app_key) as (_, presence):
+            return await work(presence, app_key)
 
     return run(connected())

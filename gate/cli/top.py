@@ -18,8 +18,7 @@ from gate.cli.audit import AUDIT_COLUMNS, audit_row
 from gate.cli.command import Command, takes
 from gate.cli.nodes import NODE_COLUMNS, node_document, node_row
 from gate.cli.output import counted, print_json, table_of
-from gate.cli.presence_connection import open_both
-from gate.cli.store_connection import run
+from gate.cli.store_connection import open_both, run
 from gate.clock import monotonic_ms, wall_ms
 from gate.core.shown import shown_text
 from gate.errors import AppUnknown, NotFound, Unavailable
@@ -121,7 +120,7 @@ class _Source:
     @classmethod
     async def open(cls, command: Command, stack: AsyncExitStack) -> _Source:
         """Connect. Raises `Unavailable` if neither Redis answers nor a service runs in the data directory."""
-        from gate.store.store import Store  # late, as in `store_connection`
+        from gate.store.store import Store  # late, as in `open_store`
 
         try:
             try:

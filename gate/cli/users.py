@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gate.cli.command import Command, Listing, takes
+from gate.cli.command import DEFAULT_LIMIT, PAGE_ROWS, Command, LimitOption, Listing, cut_at, takes
 from gate.cli.deactivated import deactivate, deactivated, erasure_proof, reactivate
 from gate.cli.options import Mistakes, all_mistakes, given_id, given_ids
 from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id
-from gate.cli.paging import DEFAULT_LIMIT, PAGE_ROWS, LimitOption, cut_at
 from gate.cli.remote import APPLIED, Remote, known_user, path_id, raw_id, read_moment, settled_of
 from gate.cli.time_format import json_moment, parse_moment, shown_moment
 from gate.core.model import AppFacts, UserFacts

@@ -9,7 +9,7 @@ import binascii
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gate.console.languages import N_, Language
 from gate.console.request_context import ConsoleContext
@@ -66,6 +66,19 @@ class Failed(NamedTuple):
         """What the field held, as text."""
         values = self.form.fields.get(field, [])
         return values[0].decode("utf-8", "replace") if values else ""
+
+
+def form_values(context: ConsoleContext, failed: Failed | None, default_end: str = DEFAULT_END) -> dict[str, Any]:
+    """What templates with forms of acts ask for: the form that failed, what its fields held, and the choice of an end."""
+
+    def filled(name: str, field: str, default: str = "") -> str:
+        return failed.value(field) if failed is not None and failed.name == name else default
+
+    def wrong(name: str, field: str) -> str:
+        return failed.problem if failed is not None and (failed.name, failed.field) == (name, field) else ""
+
+    ends = [(value, context.gettext(text)) for value, text in ENDS]
+    return {"failed": failed, "filled": filled, "wrong": wrong, "ends": ends, "default_end": default_end}
 
 
 def problem_text(fault: GateError, language: Language) -> str:

@@ -15,7 +15,7 @@ import msgspec
 
 from gate.console.id_format import Named, named
 from gate.console.labels import AUDIT_KINDS, DEPLOYMENT_KINDS, ORIGIN_KINDS
-from gate.console.languages import N_, Language
+from gate.console.languages import N_, NN_, Language
 from gate.core.model import FOREVER_MS
 from gate.core.shown import shown_moment, shown_text
 from gate.http.v1.audit import audit_line, deployment_audit_line
@@ -129,10 +129,10 @@ def _values(entry: AuditEntry, language: Language) -> list[str]:
         return [language.gettext("those from before %(moment)s", moment=language.moment(line.before))]
     found = {name: getattr(line, name) for name in ("session", "platform", "webhook", "outcome")}
     details = [shown_text(text) for text in found.values() if isinstance(text, str)]
-    counts = ((line.closed, N_("%(num)s Session"), N_("%(num)s Sessions")),
-              (line.lost, N_("%(num)s fact"), N_("%(num)s facts")),
-              (line.letters, N_("%(num)s dead letter"), N_("%(num)s dead letters")))  # fmt: skip
-    details += [language.ngettext(one, many, count) for count, one, many in counts if isinstance(count, int)]
+    counts = ((line.closed, NN_("%(num)s Session", "%(num)s Sessions")),
+              (line.lost, NN_("%(num)s fact", "%(num)s facts")),
+              (line.letters, NN_("%(num)s dead letter", "%(num)s dead letters")))  # fmt: skip
+    details += [language.ngettext(*texts, count) for count, texts in counts if isinstance(count, int)]
     return details
 
 
@@ -157,7 +157,7 @@ def _value(value: object, language: Language) -> str:
     if isinstance(value, bool):
         return language.gettext("yes" if value else "no")
     if isinstance(value, dict) and "scopes" in value:  # a key
-        secrets = language.ngettext(N_("%(num)s secret"), N_("%(num)s secrets"), value["secret_count"])
+        secrets = language.ngettext("%(num)s secret", "%(num)s secrets", value["secret_count"])
         return f"{', '.join(value['scopes'])} ({secrets})"
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     cut = text if len(text) <= MAX_SHOWN_VALUE_CHARS else text[: MAX_SHOWN_VALUE_CHARS - 1] + "…"

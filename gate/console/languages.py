@@ -4,7 +4,8 @@ The English text is the key. `translations/zh.po` has the Chinese one of each, a
 its translation, no translation without its text. `python -m scripts.console_texts` lists what differs. Texts are marked so:
 
     in templates    `{% trans %}`, `_("…")`, `counted(count, "…", "…")`
-    in code         `gettext("…")`, `ngettext("…", "…", count)`; and `N_("…")` where a text is written, but shown elsewhere
+    in code         `gettext("…")`, `ngettext("…", "…", count)`; and `N_("…")`, or `NN_("…", "…")`,
+                    where a text is written, but shown elsewhere
 
 The browser's choice is a cookie, which the link in the header sets (`?lang=zh`); without one, `Accept-Language` decides.
 """
@@ -28,6 +29,11 @@ _ENGLISH = "en"
 def N_(text: str) -> str:
     """Mark a text that is translated where it is shown."""
     return text
+
+
+def NN_(one: str, many: str) -> tuple[str, str]:
+    """Mark a text and its plural, which are translated where they are shown."""
+    return one, many
 
 
 class Language:

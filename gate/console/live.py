@@ -20,9 +20,8 @@ from typing import Any, NamedTuple
 from aiohttp import web
 
 from gate.clock import monotonic_ms
-from gate.console.page_table import View
 from gate.console.pages import NOT_KEPT, SEAL, public_html
-from gate.console.request_context import ConsoleContext
+from gate.console.request_context import ConsoleContext, View
 from gate.errors import GateError, StoreUnavailable, Unavailable
 from gate.replica.reader import app_of
 

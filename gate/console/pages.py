@@ -7,6 +7,8 @@ which slipped through the escaping (it can't: `autoescape`) would still be text.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -18,12 +20,15 @@ from gate.console.id_format import named
 from gate.console.languages import LANGUAGES, N_, Language, installed
 from gate.console.request_context import ConsoleContext
 from gate.console.session_cookie import opened_message
-from gate.console.static_files import address
 from gate.core.shown import shown_moment
-from gate.errors import InvalidInput, ReplicaError
+from gate.errors import InvalidInput, NotFound, ReplicaError
 from gate.http.context import Deps
 
 HTML = "text/html; charset=utf-8"
+_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+FILES = {path.name: path for path in (Path(__file__).parent / "static").iterdir() if path.suffix in _TYPES}
+# Their addresses change with their content (`?v=`), so browsers may keep them for good.
+_VERSIONS = {name: sha256(path.read_bytes()).hexdigest()[:12] for name, path in FILES.items()}
 _POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -52,6 +57,20 @@ _SIGNED_OUT: dict[str, Any] = {
     "in_languages": (),
 }
 """Values of the frame around each page when no operator is signed in."""
+
+
+async def static_file(context: ConsoleContext) -> web.StreamResponse:
+    """One of the console's own files."""
+    name = context.request.path.rpartition("/")[2]
+    if name not in FILES:  # slashes after the name
+        raise NotFound("there is no such file")
+    kept = {"Cache-Control": "public, max-age=31536000, immutable", "Content-Type": _TYPES[FILES[name].suffix]}
+    return web.FileResponse(FILES[name], headers=kept)
+
+
+def address(name: str) -> str:
+    """The address that pages load a file from."""
+    return f"{PREFIX}{name}?v={_VERSIONS[name]}"
 
 
 def iso_moment(moment_ms: int) -> str:

@@ -7,7 +7,7 @@ A form is accepted only from a page of ours. Three things say so, each enough ag
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -65,7 +65,7 @@ class LastRead:
 
     apps: Sequence[AppName] = ()
     looks: dict[tuple[str, bool, bool], tuple[int, asyncio.Future[Overview]]] = field(default_factory=dict)
-    """Looks at what happens now (`gate.console.looks`), with their moments."""
+    """Looks at what happens now (`gate.console.views.overview`), with their moments."""
 
 
 @dataclass(slots=True)
@@ -156,6 +156,10 @@ class ConsoleContext(RequestContext):
         if self.operator.away and self.needed != "viewer":
             raise StoreUnavailable(self.operator.away)
         return form
+
+
+View = Callable[[ConsoleContext], Awaitable[web.StreamResponse]]
+"""What answers a request."""
 
 
 def refuse_foreign_origin(request: web.Request, deps: Deps) -> None:

@@ -15,11 +15,10 @@ from aiohttp import web
 from gate.console import PREFIX
 from gate.console.languages import LANGUAGE_COOKIE, LANGUAGES, N_, Language, chosen
 from gate.console.live import ended
-from gate.console.page_table import Page, View, section
 from gate.console.pages import LANGUAGE_FIELD, SEAL, below, facts_age, html, see_other
-from gate.console.request_context import SESSION_COOKIE, ConsoleContext, FormForeign, LastRead, Section
+from gate.console.request_context import SESSION_COOKIE, ConsoleContext, FormForeign, LastRead, Section, View
 from gate.console.session_auth import SessionAuth
-from gate.console.views import OF_ALL, OF_APP, OPEN, STATIC
+from gate.console.views import OF_ALL, OF_APP, OPEN, STATIC, Page, section
 from gate.console.views.sign_in import sign_in_place
 from gate.core.operators import may
 from gate.errors import AppUnknown, GateError, InvalidInput, StoreUnavailable

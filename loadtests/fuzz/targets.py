@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from gate.cli.import_fields import KINDS, Taker
-from gate.cli.import_lines import csv_lines, ndjson_lines
+from gate.cli.import_reader import csv_lines, ndjson_lines
 from gate.core import token
 from gate.core.codec import pack_app, pack_members, unpack_app, unpack_members
 from gate.core.model import AppFacts, ListKind, UserFacts

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Page as BrowserPage
 
-from gate.console.page_table import Page
-from gate.console.views import OF_ALL, OF_APP, OPEN
+from gate.console.views import OF_ALL, OF_APP, OPEN, Page
 from tests.browser.conftest import Site, Tabs
 
 AXE = Path(__file__).parent / "node" / "node_modules" / "axe-core" / "axe.min.js"

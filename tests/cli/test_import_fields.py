@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from gate.cli.import_batch import Imposition
-from gate.cli.import_fields import COLUMNS, KINDS, POSITIONAL, Taker
+from gate.cli.import_fields import COLUMNS, KINDS, POSITIONAL, Imposition, Taker
 from gate.core.model import FOREVER_MS, ListKind
 from gate.errors import InvalidInput
 from gate.store.operations import IMPORTED

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gate.cli.import_lines import MAX_FIELD_CHARS, MAX_LINE_BYTES, csv_lines, ndjson_lines
+from gate.cli.import_reader import MAX_FIELD_CHARS, MAX_LINE_BYTES, csv_lines, ndjson_lines
 from gate.errors import InvalidInput
 
 

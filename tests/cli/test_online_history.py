@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gate.cli.online_history import MINUTES, print_history, sparkline
+from gate.cli.online import MINUTES, print_history, sparkline
 from gate.core.presence import Sample
 
 NOW_MS = 1_800_000_000_000

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gate.cli.stdin_lines import StdinLines
+from gate.cli.client_staying import StdinLines
 
 SOON_S = 10.0
 

@@ -11,10 +11,9 @@ from aiohttp import web
 
 from gate.console import PREFIX
 from gate.console.acts import ask_first, attribution, done, is_confirmed
-from gate.console.page_table import Page
 from gate.console.request_context import ConsoleContext
 from gate.console.session_cookie import SAID_FOR_MS, opened_message, sealed_message
-from gate.console.views import OF_ALL, OF_APP, OPEN
+from gate.console.views import OF_ALL, OF_APP, OPEN, Page
 from gate.core.operators import ROLES, Operator, OperatorRole, may
 from tests.console.conftest import Place
 from tests.console.visitor import Visitor

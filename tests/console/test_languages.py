@@ -6,8 +6,7 @@ import pytest
 
 from gate.console.labels import FACT_NAMES
 from gate.console.languages import LANGUAGES, chosen
-from gate.console.page_table import Page
-from gate.console.views import OF_APP
+from gate.console.views import OF_APP, Page
 from gate.replica.status_page import NEVER_FRESH_MS
 from tests.console.conftest import Place
 from tests.console.visitor import Visitor

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from gate.console.looks import NodeRow, load_of, rows_of
 from gate.console.views import OF_ALL
+from gate.console.views.overview import NodeRow, load_of, rows_of
 from gate.store.node_reports import NodeReport, NodeSample
 from gate.store.overview import Overview
 from tests.console.conftest import Place

@@ -1,4 +1,4 @@
-"""The one table of pages: where each is, who may see it, who may act on it, and its place in the navigation.
+"""The one table of pages: where each is, what shows it, who may see it, who may act on it, and its place in the navigation.
 
 A new page needs a file here, a template in `templates/`, its texts in `translations/zh.po`, and a line below. The router, the
 navigation, and the tests of roles and of accessibility follow from the line.
@@ -6,23 +6,21 @@ navigation, and the tests of roles and of accessibility follow from the line.
 
 from __future__ import annotations
 
-from gate.console import static_files
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
 from gate.console.languages import N_
-from gate.console.page_table import Page, by_path
+from gate.console.pages import FILES, static_file
+from gate.console.request_context import Link, Section, View
 from gate.console.views import (
+    account,
     app_keys,
     apps,
     audit,
     check,
-    deactivated,
     gateways,
-    kick,
-    new_app,
-    nodes,
     operators,
     overview,
-    password,
-    sessions,
     settings,
     sign_in,
     user,
@@ -30,7 +28,60 @@ from gate.console.views import (
     user_list,
     webhooks,
 )
-from gate.console.views.penalties import bans, mutes
+from gate.console.views.user_tables import bans, deactivated, mutes
+from gate.core.operators import Operator, OperatorRole, may
+
+
+class Page(NamedTuple):
+    """One path below `/console/` or below `/console/APP/`."""
+
+    path: str
+    show: View | None = None
+    """Answers GET."""
+    act: View | None = None
+    """Answers POST: a form, whose token the view checks by `ConsoleContext.sent`."""
+    title: str = ""
+    """In the navigation, in English; "" for a page that is reached from others only."""
+    reads: OperatorRole = "viewer"
+    """The least role that may GET."""
+    acts: OperatorRole = "operator"
+    """The least role that may POST."""
+    of_all_apps: bool = False
+    """Whether only an operator who is not limited to Apps may use it."""
+    renewed: bool = False
+    """Whether an open page loads it by itself, which is no sign that a person is there."""
+
+    @property
+    def methods(self) -> dict[str, View]:
+        """The views by HTTP method."""
+        return {name: view for name, view in (("GET", self.show), ("POST", self.act)) if view is not None}
+
+    def needed(self, method: str) -> OperatorRole:
+        """The least role for a request by this method."""
+        return self.acts if method == "POST" else self.reads
+
+    def reached_by(self, operator: Operator, method: str = "GET") -> bool:
+        """Whether this operator may make such a request."""
+        return may(operator.role, self.needed(method)) and not (self.of_all_apps and operator.apps is not None)
+
+
+def by_path(*pages: Page) -> dict[str, Page]:
+    """A table of pages."""
+    return {page.path: page for page in pages}
+
+
+def section(
+    name: str, place: str, pages: Iterable[Page], operator: Operator, here: str, text: Callable[[str], str]
+) -> Section:
+    """The links to those pages that this operator may see. `here` is the path of the page that is shown, "-" for none."""
+    begin = here.partition("/")[0]
+    links = [
+        Link(text(page.title), f"{place}{page.path}", page.path.partition("/")[0] == begin)
+        for page in pages
+        if page.title and page.reached_by(operator)
+    ]
+    return Section(text(name), links)
+
 
 OPEN = by_path(
     Page("sign-in", sign_in.show, sign_in.enter, acts="viewer"),
@@ -38,7 +89,7 @@ OPEN = by_path(
 )
 """Pages without a sign-in."""
 
-STATIC = by_path(*(Page(name, static_files.show) for name in static_files.FILES))
+STATIC = by_path(*(Page(name, static_file) for name in FILES))
 """Files, which are the same for everybody."""
 
 OF_ALL = by_path(
@@ -46,9 +97,9 @@ OF_ALL = by_path(
     Page("overview", overview.show, title=N_("Overview")),
     Page("overview/live", overview.live, renewed=True),
     Page("apps", apps.show, title=N_("Apps")),
-    Page("nodes", nodes.show, title=N_("Nodes"), of_all_apps=True),
-    Page("nodes/live", nodes.live, of_all_apps=True, renewed=True),
-    Page("new-app", new_app.show, new_app.create, reads="admin", acts="admin", of_all_apps=True),
+    Page("nodes", overview.show_nodes, title=N_("Nodes"), of_all_apps=True),
+    Page("nodes/live", overview.nodes_live, of_all_apps=True, renewed=True),
+    Page("new-app", apps.show_new, apps.create, reads="admin", acts="admin", of_all_apps=True),
     Page("operators", operators.show, title=N_("Operators"), reads="admin", of_all_apps=True),
     Page("operators/one", operators.show_one, reads="admin", of_all_apps=True),
     Page("operators/add", None, operators.add, acts="admin", of_all_apps=True),
@@ -57,8 +108,8 @@ OF_ALL = by_path(
     Page("operators/remove", None, operators.remove, acts="admin", of_all_apps=True),
     Page("audit", audit.show_deployment, title=N_("Audit"), of_all_apps=True),
     Page("audit/export", audit.export_deployment, of_all_apps=True),
-    Page("sessions", sessions.show, sessions.end, title=N_("Sessions"), acts="viewer"),
-    Page("password", password.show, password.change, title=N_("Password"), acts="viewer"),
+    Page("sessions", account.show_sessions, account.end_session, title=N_("Sessions"), acts="viewer"),
+    Page("password", account.show_password, account.change_password, title=N_("Password"), acts="viewer"),
 )
 """Pages of the deployment, below `/console/`, in the order of the navigation."""
 
@@ -70,7 +121,7 @@ OF_APP = by_path(
     Page("user", user.show, title=N_("Users")),
     Page("user/list", user_list.show, user_list.change),
     Page("user/dossier", user.dossier),
-    Page("user/kick", None, kick.kick),
+    Page("user/kick", None, user_acts.kick),
     Page("user/ban", None, user_acts.ban),
     Page("user/unban", None, user_acts.unban),
     Page("user/mute", None, user_acts.mute),

@@ -1,17 +1,30 @@
-"""The Apps: all of them, from Redis; while that is away, those that were there when this process last looked."""
+"""The Apps: all of them, from Redis; while that is away, those that were there when this process last looked; and a new one.
+
+The answer to a new App shows its secret, once. The form proposes a key: a form that is sent twice meets an App that is there
+already, and makes no second one.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple
+from typing import NamedTuple, cast, get_args
 
 from aiohttp import web
 
 from gate.console import PREFIX
+from gate.console.act_fields import Failed
+from gate.console.acts import attribution
+from gate.console.languages import N_
 from gate.console.pages import page, see_other
 from gate.console.request_context import AppName, ConsoleContext
+from gate.console.views.app_keys import secret_page
+from gate.core.app_settings import setting_mistakes
+from gate.core.ids import app_key
+from gate.core.model import AppFacts, Environment
 from gate.core.presence import Counts
-from gate.errors import StoreUnavailable
+from gate.errors import AppExists, InvalidInput, StoreUnavailable
+from gate.http.forms import Form
+from gate.store.new_credentials import new_app_key, new_app_secret
 
 MOST_COUNTED = 50
 """Apps whose Users online are counted for the page: each takes a script or more."""
@@ -58,3 +71,52 @@ async def _counted(context: ConsoleContext, apps: list[AppName]) -> dict[str, Co
     except StoreUnavailable:  # Presence may have a Redis of its own, which alone is away
         return {}
     return {one.key: counts for one, counts in zip(apps, found, strict=True)}
+
+
+async def show_new(context: ConsoleContext) -> web.Response:
+    """The form for a new App."""
+    return _new_page(context)
+
+
+async def create(context: ConsoleContext) -> web.Response:
+    """The new App."""
+    form, secret = await context.sent(), new_app_secret()
+    try:
+        facts, because = _facts(form, secret, context.now_ms), attribution(context, form)
+        written = await context.deps.store.apps.create(facts, context.now_ms, because.why, because.by)
+    except (InvalidInput, AppExists) as fault:
+        failed = Failed.of("create", form, fault, context.language)
+        return _new_page(context, 400, failed._replace(field="key") if isinstance(fault, AppExists) else failed)
+    return await secret_page(
+        context,
+        context.gettext(N_("The App %(name)s is created"), name=facts.name),
+        secret,
+        written,
+        place=f"{PREFIX}{facts.key}/online",
+        above=[(context.gettext(N_("App key")), facts.key)],
+    )
+
+
+def _facts(form: Form, secret: str, now_ms: int) -> AppFacts:
+    name, environment = form.text("name") or "", form.text("environment") or "development"
+    for mistake in setting_mistakes({"name": name}):
+        raise mistake
+    if environment not in get_args(Environment):
+        raise InvalidInput("environment", f"must be one of {', '.join(get_args(Environment))}")
+    try:
+        key = app_key(form.text("key") or new_app_key())
+    except InvalidInput as mistake:
+        raise InvalidInput("key", mistake.problem) from None
+    return AppFacts(
+        key=key,
+        name=name,
+        secrets=(secret,),
+        environment=cast("Environment", environment),
+        created_at_ms=now_ms,
+    )
+
+
+def _new_page(context: ConsoleContext, status: int = 200, failed: Failed | None = None) -> web.Response:
+    key = new_app_key() if failed is None else failed.value("key")
+    environments = [(one, context.gettext(one)) for one in get_args(Environment)]
+    return page(context, "new_app.html", status, failed=failed, proposed=key, environments=environments)

@@ -1,20 +1,24 @@
 """The audit of an App and of the deployment: filtered pages, the latest entry first, and the same as a file.
 
-A file is streamed in batches, each a turn of the loop of its own. If Redis becomes unreachable meanwhile, the connection is
-cut, so that a part is not taken for the whole.
+    user, user_as    entries about this User           by            entries whose actor or caller has this in its name
+    what             entries of this kind              from, to      moments in UTC; `to` itself does not count
+
+A wrong field of the filter is named next to it. A file is streamed in batches, each a turn of the loop of its own. If Redis
+becomes unreachable meanwhile, the connection is cut, so that a part is not taken for the whole.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from aiohttp import web
 
 from gate.console import PREFIX
-from gate.console.audit_filter import AuditFilter, audit_filter
 from gate.console.audit_text import (
     CSV_COLUMNS,
     EntryShown,
@@ -24,12 +28,14 @@ from gate.console.audit_text import (
     shown_deployment_entry,
     shown_entry,
 )
-from gate.console.id_format import query_of
+from gate.console.id_format import Asked, asked, query_of
 from gate.console.labels import AUDIT_KINDS, DEPLOYMENT_KINDS
 from gate.console.languages import N_
 from gate.console.pages import NOT_KEPT, SEAL, page
 from gate.console.request_context import ConsoleContext
+from gate.core.model import FOREVER_MS
 from gate.errors import InvalidInput, StoreUnavailable, Unavailable
+from gate.http.forms import Form
 from gate.store.audit import AuditEntry, DeploymentEntry
 
 PAGE_ROWS = 50
@@ -38,6 +44,8 @@ MAX_EXPORTS = 4
 """Under way at the same time in one process: each takes turns of the loop from checks and pages."""
 WRITE_S = 30.0
 """For one write. A client that reads nothing for so long is cut off, and makes room."""
+MAX_BY_CHARS = 128
+_WRONG_MOMENT = N_("must be a moment in UTC, such as 2030-01-31T18:00")
 _under_way = asyncio.Semaphore(MAX_EXPORTS)
 _searching = asyncio.Lock()
 """For filtered pages: each decodes up to 10,000 entries, and those of many at once would hold up every check."""
@@ -45,9 +53,43 @@ _searching = asyncio.Lock()
 E = TypeVar("E", AuditEntry, DeploymentEntry)
 
 
+@dataclass(frozen=True)
+class AuditFilter:
+    """What to show. `problems` has what is wrong with fields, by name; the filter must not be used then."""
+
+    user: Asked
+    what: str
+    by: str
+    moments: dict[str, str]
+    """What the fields `from` and `to` held."""
+    from_ms: int
+    to_ms: int
+    problems: dict[str, str]
+
+    @property
+    def query(self) -> str:
+        """The fields that are filled in, as a query string, for the next page and for exports."""
+        fields = {"what": self.what, "by": self.by, **self.moments}
+        if self.user.raw is not None:
+            fields |= {"user": self.user.field, "user_as": self.user.written_as}
+        return query_of(**{name: value for name, value in fields.items() if value})
+
+    def matches(self, entry: AuditEntry) -> bool:
+        """Whether an entry of an App's audit is to be shown."""
+        is_of_user = self.user.raw is None or entry.user == self.user.raw
+        return is_of_user and self.matches_deployment(entry)
+
+    def matches_deployment(self, entry: AuditEntry | DeploymentEntry) -> bool:
+        """The same, of the deployment's audit, which has no Users."""
+        if self.what not in ("", entry.kind):
+            return False
+        by = self.by.casefold()
+        return not by or by in entry.by.casefold() or by in entry.origin.name.casefold()
+
+
 async def show(context: ConsoleContext) -> web.Response:
     """A page of the App's audit."""
-    wanted, audit = audit_filter(context, context.query(), AUDIT_KINDS), context.deps.store.audit
+    wanted, audit = _filter(context, context.query(), AUDIT_KINDS), context.deps.store.audit
 
     async def read(cursor: str | None) -> tuple[list[EntryShown], str | None]:
         entries, following = await audit.matching(
@@ -61,7 +103,7 @@ async def show(context: ConsoleContext) -> web.Response:
 
 async def show_deployment(context: ConsoleContext) -> web.Response:
     """A page of the deployment's audit."""
-    wanted, audit = audit_filter(context, context.query(), DEPLOYMENT_KINDS), context.deps.store.audit
+    wanted, audit = _filter(context, context.query(), DEPLOYMENT_KINDS), context.deps.store.audit
 
     async def read(cursor: str | None) -> tuple[list[EntryShown], str | None]:
         entries, following = await audit.deployment_matching(
@@ -75,7 +117,7 @@ async def show_deployment(context: ConsoleContext) -> web.Response:
 
 async def export(context: ConsoleContext) -> web.StreamResponse:
     """`?format=csv` (the default) or `ndjson`, and a filter: all entries of the App's audit that it shows."""
-    wanted = _checked(audit_filter(context, context.query(), AUDIT_KINDS))
+    wanted = _checked(_filter(context, context.query(), AUDIT_KINDS))
     batches = context.deps.store.audit.batches(
         context.app_key, user=wanted.user.raw, from_ms=wanted.from_ms, to_ms=wanted.to_ms
     )
@@ -84,7 +126,7 @@ async def export(context: ConsoleContext) -> web.StreamResponse:
 
 async def export_deployment(context: ConsoleContext) -> web.StreamResponse:
     """The same of the deployment's audit."""
-    wanted = _checked(audit_filter(context, context.query(), DEPLOYMENT_KINDS))
+    wanted = _checked(_filter(context, context.query(), DEPLOYMENT_KINDS))
     batches = context.deps.store.audit.deployment_batches(from_ms=wanted.from_ms, to_ms=wanted.to_ms)
     return await _file(context, "gate-audit-deployment", batches, wanted.matches_deployment)
 
@@ -171,3 +213,43 @@ def _checked(wanted: AuditFilter) -> AuditFilter:
 
 def _joined(*queries: str) -> str:
     return "&".join(query for query in queries if query)
+
+
+def _filter(context: ConsoleContext, query: Form, kinds: Collection[str]) -> AuditFilter:
+    """Read the fields. `kinds` are the actions that may be chosen."""
+    problems: dict[str, str] = {}
+    texts = {name: _text(context, query, name, problems) for name in ("what", "by", "from", "to")}
+    if texts["what"] not in ("", *kinds):
+        texts["what"] = ""
+    user = asked(query, "user")
+    if user.problem:
+        problems["user"] = user.problem
+    moments = {name: _moment_ms(context, name, texts[name], problems) for name in ("from", "to")}
+    return AuditFilter(
+        user,
+        texts["what"],
+        texts["by"][:MAX_BY_CHARS],
+        {name: texts[name] for name in moments},
+        moments["from"] or 0,
+        FOREVER_MS if moments["to"] is None else moments["to"],
+        problems,
+    )
+
+
+def _text(context: ConsoleContext, query: Form, name: str, problems: dict[str, str]) -> str:
+    try:
+        return query.text(name) or ""
+    except InvalidInput:
+        problems[name] = context.gettext(N_("can't be read"))
+        return ""
+
+
+def _moment_ms(context: ConsoleContext, name: str, text: str, problems: dict[str, str]) -> int | None:
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text.removesuffix("Z"))
+        return max(0, int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() * 1_000))
+    except (ValueError, OverflowError):
+        problems[name] = context.gettext(_WRONG_MOMENT)
+        return None

@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
-from gate.console.act_fields import DEFAULT_END, ENDS, Failed
+from gate.console.act_fields import Failed, form_values
 from gate.console.id_format import Asked, asked, named
 from gate.console.labels import AUDIT_KINDS
 from gate.console.pages import page
@@ -59,11 +59,7 @@ async def user_page(context: ConsoleContext, user: bytes, failed: Failed | None 
         400 if failed is not None else 200,
         user=shown,
         field=Asked(user, "", shown.field, shown.written_as),
-        ends=[(value, context.gettext(text)) for value, text in ENDS],
-        default_end=DEFAULT_END,
-        failed=failed,
-        filled=lambda name, field, default="": failed.value(field) if failed and failed.name == name else default,
-        wrong=lambda name, field: failed.problem if failed and (failed.name, failed.field) == (name, field) else "",
+        **form_values(context, failed),
         audit_kinds=AUDIT_KINDS,
         **values,
     )

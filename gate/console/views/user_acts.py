@@ -1,7 +1,8 @@
 """The acts on one User. Each is a form on the User's page, and comes back to it; what destroys or restrains asks first.
 
 An act is a `UserAct`: its question, if it asks, and its write. They are carried out in one way: the form is read, the question
-is asked, the write is made, and a form that is refused is shown again as it was sent.
+is asked, the write is made, and a form that is refused is shown again as it was sent. Acts that differ only in their texts and
+in the one write are rows of `_ASKED`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from aiohttp import web
 
 from gate.console import PREFIX
 from gate.console.act_fields import Failed, end_of, profile_of, require_registrable
-from gate.console.acts import ask_first, back_to_check, done, how_far, is_confirmed, writes
+from gate.console.acts import ask_first, attribution, back_to_check, done, how_far, is_confirmed, writes
 from gate.console.id_format import named
 from gate.console.languages import N_
 from gate.console.pages import page
@@ -23,7 +24,12 @@ from gate.console.views.user import user_page
 from gate.core.model import FOREVER_MS
 from gate.errors import InvalidInput, Refused, UserUnknown
 from gate.http.forms import Form
-from gate.store.app_writes import PenaltyKind
+from gate.presence.kick_command import kick_user
+from gate.store.app_writes import AppWrites, PenaltyKind
+from gate.store.writer import WriteReceipt
+
+# In the place of a Session's id.
+ALL = "all"
 
 
 class OnUser(NamedTuple):
@@ -34,23 +40,25 @@ class OnUser(NamedTuple):
     user: bytes
 
     @property
-    def shown(self) -> str:
-        """The User's id in text."""
-        return named(self.user).text
-
-    @property
     def place(self) -> str:
         """The address of the User's page, or of the check that the form came from."""
         own = f"{PREFIX}{self.context.app_key}/user?user={named(self.user).query}"
         return back_to_check(self.context, self.form) or own
 
+    def text(self, text: str, **values: object) -> str:
+        """A text about the User, in the operator's language."""
+        delay = self.context.language.duration(self.context.app.reactivate_after_s * 1_000)
+        return self.context.gettext(text, user=named(self.user).text, delay=delay, **values)
+
 
 class Question(NamedTuple):
-    """What is asked before an act: the question, what will happen, and the verb of the button."""
+    """What is asked before an act: the question, what will happen, and the verb of the button. Keys of the translations."""
 
     title: str
     effects: Sequence[str]
     button: str
+    moment: str = ""
+    """For texts that name an end."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +76,11 @@ class UserAct:
         act = OnUser(context, form, context.query().raw_user("user"))
         try:
             if self.question is not None and not is_confirmed(form):
-                title, effects, button = self.question(act)
-                return ask_first(context, form, title=title, effects=effects, button=button, back=act.place)
+                title, effects, button, moment = self.question(act)
+                shown = [act.text(effect, moment=moment) for effect in effects]
+                return ask_first(
+                    context, form, title=act.text(title), effects=shown, button=context.gettext(button), back=act.place
+                )
             said = await self.write(act)
         except (InvalidInput, Refused, UserUnknown) as fault:
             return await user_page(context, act.user, Failed.of(self.name, form, fault, context.language))
@@ -77,174 +88,204 @@ class UserAct:
 
 
 def _restrain(penalty: PenaltyKind) -> UserAct:
-    asks = (N_("Ban %(user)s?"), N_("Mute %(user)s?"))[penalty == "mute"]
+    is_mute = penalty == "mute"
+    title = (N_("Ban %(user)s?"), N_("Mute %(user)s?"))[is_mute]
     for_now = (
         N_("%(user)s can't send or connect until %(moment)s. Its Sessions are closed now."),
         N_("%(user)s can connect and read, but not send, until %(moment)s."),
-    )[penalty == "mute"]
+    )[is_mute]
     for_good = (
         N_("%(user)s can't send or connect until the Ban is lifted. Its Sessions are closed now."),
         N_("%(user)s can connect and read, but not send, until the Mute is lifted."),
-    )[penalty == "mute"]
-    replaces = (N_("An earlier Ban is replaced."), N_("An earlier Mute is replaced."))[penalty == "mute"]
-    verb = (N_("Ban"), N_("Mute"))[penalty == "mute"]
+    )[is_mute]
+    replaces = (N_("An earlier Ban is replaced."), N_("An earlier Mute is replaced."))[is_mute]
+    verb = (N_("Ban"), N_("Mute"))[is_mute]
     said = (
         (N_("%(user)s is banned."), N_("%(user)s is banned until %(moment)s.")),
         (N_("%(user)s is muted."), N_("%(user)s is muted until %(moment)s.")),
-    )[penalty == "mute"]
+    )[is_mute]
 
     def question(act: OnUser) -> Question:
-        text, until_ms = act.context.gettext, end_of(act.context, act.form)
+        until_ms = end_of(act.context, act.form)
         effect = for_good if until_ms >= FOREVER_MS else for_now
-        moment = act.context.language.moment(until_ms)
-        effects = [text(effect, user=act.shown, moment=moment), text(replaces)]
-        return Question(text(asks, user=act.shown), effects, text(verb))
+        return Question(title, [effect, replaces], verb, act.context.language.moment(until_ms))
 
     async def write(act: OnUser) -> str:
         until_ms = end_of(act.context, act.form)
         imposed = await writes(act.context, act.form).impose(penalty, [act.user], until_ms)
-        moment = act.context.language.moment(until_ms)
-        words = act.context.gettext(said[until_ms < FOREVER_MS], user=act.shown, moment=moment)
+        words = act.text(said[until_ms < FOREVER_MS], moment=act.context.language.moment(until_ms))
         return words + await how_far(act.context, imposed.written)
 
     return UserAct(penalty, write, question)
-
-
-def _lift(penalty: PenaltyKind) -> UserAct:
-    asks = (N_("Lift the Ban of %(user)s?"), N_("Lift the Mute of %(user)s?"))[penalty == "mute"]
-    effect = (
-        N_("%(user)s can connect and send again at once, unless another rule denies it."),
-        N_("%(user)s can send again at once, unless another rule denies it."),
-    )[penalty == "mute"]
-    verb = (N_("Lift the Ban"), N_("Lift the Mute"))[penalty == "mute"]
-    said = (N_("%(user)s is not banned any more."), N_("%(user)s is not muted any more."))[penalty == "mute"]
-
-    def question(act: OnUser) -> Question:
-        text = act.context.gettext
-        return Question(text(asks, user=act.shown), [text(effect, user=act.shown)], text(verb))
-
-    async def write(act: OnUser) -> str:
-        written = await writes(act.context, act.form).lift(penalty, [act.user])
-        return act.context.gettext(said, user=act.shown) + await how_far(act.context, written)
-
-    return UserAct(f"un{penalty}", write, question)
 
 
 async def _register(act: OnUser) -> str:
     require_registrable(act.context, act.user)
     name, portrait = profile_of(act.context, act.form)
     written = await writes(act.context, act.form).register_by_operator(act.user, name or None, portrait or None)
-    return act.context.gettext(N_("%(user)s is registered."), user=act.shown) + await how_far(act.context, written)
+    return act.text(N_("%(user)s is registered.")) + await how_far(act.context, written)
 
 
 async def _profile(act: OnUser) -> str:
     name, portrait = profile_of(act.context, act.form)
     await writes(act.context, act.form).change_profile(act.user, name, portrait)
-    return act.context.gettext(N_("The name and portrait of %(user)s are changed."), user=act.shown)
+    return act.text(N_("The name and portrait of %(user)s are changed."))
 
 
-def _ask_for_token(act: OnUser) -> Question:
-    text = act.context.gettext
-    effects = [
-        text(N_("Who has the Token can connect as %(user)s."), user=act.shown),
-        text(N_("It is shown once, on the next page, and is not stored.")),
-        text(N_("The User is registered if it is not yet.")),
-    ]
-    return Question(text(N_("Mint a Token for %(user)s?"), user=act.shown), effects, text(N_("Mint")))
+_MINT = Question(
+    N_("Mint a Token for %(user)s?"),
+    [
+        N_("Who has the Token can connect as %(user)s."),
+        N_("It is shown once, on the next page, and is not stored."),
+        N_("The User is registered if it is not yet."),
+    ],
+    N_("Mint"),
+)
 
 
 async def _token(act: OnUser) -> web.Response:
     require_registrable(act.context, act.user)
     minted = await writes(act.context, act.form).mint_by_operator(act.user)
+    # The answer is the Token itself: a node that refuses it for a moment more is no news then.
     await how_far(act.context, minted.written)
     return page(act.context, "token.html", user=named(act.user), minted=minted)
 
 
-def _ask_to_revoke(act: OnUser) -> Question:
-    text = act.context.gettext
-    effects = [
-        text(N_("Every Token of %(user)s that was minted until now is refused from now on, for good."), user=act.shown),
-        text(N_("Its Sessions are closed. Its app must get a new Token from your server.")),
-    ]
-    return Question(text(N_("Revoke all Tokens of %(user)s?"), user=act.shown), effects, text(N_("Revoke")))
-
-
-async def _revoke(act: OnUser) -> str:
-    written = await writes(act.context, act.form).revoke_tokens([act.user])
-    words = act.context.gettext(N_("All Tokens of %(user)s are revoked."), user=act.shown)
-    return words + await how_far(act.context, written)
-
-
 def _ask_to_switch(act: OnUser) -> Question:
-    text, on = act.context.gettext, act.form.text("on") == "yes"
-    if on:
-        effect = text(N_("From now on only Users on the Whitelist of %(user)s can message it."), user=act.shown)
-        return Question(
-            text(N_("Switch the Whitelist of %(user)s on?"), user=act.shown), [effect], text(N_("Switch on"))
-        )
-    effect = text(N_("The Whitelist of %(user)s is not asked any more; its Blacklist is."), user=act.shown)
-    return Question(text(N_("Switch the Whitelist of %(user)s off?"), user=act.shown), [effect], text(N_("Switch off")))
+    if act.form.text("on") == "yes":
+        effect = N_("From now on only Users on the Whitelist of %(user)s can message it.")
+        return Question(N_("Switch the Whitelist of %(user)s on?"), [effect], N_("Switch on"))
+    effect = N_("The Whitelist of %(user)s is not asked any more; its Blacklist is.")
+    return Question(N_("Switch the Whitelist of %(user)s off?"), [effect], N_("Switch off"))
 
 
 async def _switch(act: OnUser) -> str:
     on = act.form.text("on") == "yes"
     written = await writes(act.context, act.form).switch([act.user], on)
     said = N_("The Whitelist of %(user)s is on.") if on else N_("The Whitelist of %(user)s is off.")
-    return act.context.gettext(said, user=act.shown) + await how_far(act.context, written)
+    return act.text(said) + await how_far(act.context, written)
 
 
-def _ask_to_deactivate(act: OnUser) -> Question:
-    context, text = act.context, act.context.gettext
-    delay = context.language.duration(context.app.reactivate_after_s * 1_000)
-    effects = [
-        text(N_("%(user)s can't send, receive or connect from now on. Its Sessions are closed."), user=act.shown),
-        text(N_("Its profile, Ban, Mute and lists are erased within seconds. Nothing brings them back.")),
-        text(N_("The id can be reactivated after %(delay)s, without what it had."), delay=delay),
-    ]
-    return Question(text(N_("Deactivate %(user)s?"), user=act.shown), effects, text(N_("Deactivate")))
+async def _deactivated(of_app: AppWrites, user: bytes) -> WriteReceipt:
+    return (await of_app.deactivate([user])).written
 
 
-async def _deactivate(act: OnUser) -> str:
-    operation = await writes(act.context, act.form).deactivate([act.user])
-    words = act.context.gettext(N_("%(user)s is deactivated."), user=act.shown)
-    return words + await how_far(act.context, operation.written)
+async def _reactivated(of_app: AppWrites, user: bytes) -> WriteReceipt:
+    return (await of_app.reactivate([user])).written
 
 
-def _ask_to_reactivate(act: OnUser) -> Question:
-    text = act.context.gettext
-    effects = [
-        text(N_("The id %(user)s can be registered and used again, without what it had."), user=act.shown),
-        text(N_("Its old Tokens stay revoked.")),
-    ]
-    return Question(text(N_("Reactivate %(user)s?"), user=act.shown), effects, text(N_("Reactivate")))
+class _Asked(NamedTuple):
+    """An act that is one write: what is asked, what is said of it, and the write."""
+
+    question: Question
+    said: str
+    write: Callable[[AppWrites, bytes], Awaitable[WriteReceipt]]
 
 
-async def _reactivate(act: OnUser) -> str:
-    operation = await writes(act.context, act.form).reactivate([act.user])
-    words = act.context.gettext(N_("%(user)s is reactivated."), user=act.shown)
-    return words + await how_far(act.context, operation.written)
+_ASKED = {
+    "unban": _Asked(
+        Question(
+            N_("Lift the Ban of %(user)s?"),
+            [N_("%(user)s can connect and send again at once, unless another rule denies it.")],
+            N_("Lift the Ban"),
+        ),
+        N_("%(user)s is not banned any more."),
+        lambda of_app, user: of_app.lift("ban", [user]),
+    ),
+    "unmute": _Asked(
+        Question(
+            N_("Lift the Mute of %(user)s?"),
+            [N_("%(user)s can send again at once, unless another rule denies it.")],
+            N_("Lift the Mute"),
+        ),
+        N_("%(user)s is not muted any more."),
+        lambda of_app, user: of_app.lift("mute", [user]),
+    ),
+    "revoke": _Asked(
+        Question(
+            N_("Revoke all Tokens of %(user)s?"),
+            [
+                N_("Every Token of %(user)s that was minted until now is refused from now on, for good."),
+                N_("Its Sessions are closed. Its app must get a new Token from your server."),
+            ],
+            N_("Revoke"),
+        ),
+        N_("All Tokens of %(user)s are revoked."),
+        lambda of_app, user: of_app.revoke_tokens([user]),
+    ),
+    "deactivate": _Asked(
+        Question(
+            N_("Deactivate %(user)s?"),
+            [
+                N_("%(user)s can't send, receive or connect from now on. Its Sessions are closed."),
+                N_("Its profile, Ban, Mute and lists are erased within seconds. Nothing brings them back."),
+                N_("The id can be reactivated after %(delay)s, without what it had."),
+            ],
+            N_("Deactivate"),
+        ),
+        N_("%(user)s is deactivated."),
+        _deactivated,
+    ),
+    "reactivate": _Asked(
+        Question(
+            N_("Reactivate %(user)s?"),
+            [
+                N_("The id %(user)s can be registered and used again, without what it had."),
+                N_("Its old Tokens stay revoked."),
+            ],
+            N_("Reactivate"),
+        ),
+        N_("%(user)s is reactivated."),
+        _reactivated,
+    ),
+    "delete": _Asked(
+        Question(
+            N_("Delete %(user)s?"),
+            [
+                N_("Everything of %(user)s is deleted: its registration, profile, Ban, Mute and lists."),
+                N_("Its Tokens are refused. Nothing brings any of it back."),
+            ],
+            N_("Delete"),
+        ),
+        N_("%(user)s is deleted."),
+        lambda of_app, user: of_app.erase([user]),
+    ),
+}
+"""By the name of the form. That Users are deleted in development Apps only, the store holds for all of its callers."""
 
 
-def _ask_to_delete(act: OnUser) -> Question:
-    text = act.context.gettext
-    effects = [
-        text(N_("Everything of %(user)s is deleted: its registration, profile, Ban, Mute and lists."), user=act.shown),
-        text(N_("Its Tokens are refused. Nothing brings any of it back.")),
-    ]
-    return Question(text(N_("Delete %(user)s?"), user=act.shown), effects, text(N_("Delete")))
+def _asked(name: str) -> UserAct:
+    question, said, write = _ASKED[name]
+
+    async def written(act: OnUser) -> str:
+        receipt = await write(writes(act.context, act.form), act.user)
+        return act.text(said) + await how_far(act.context, receipt)
+
+    return UserAct(name, written, lambda _: question)
 
 
-async def _delete(act: OnUser) -> str:
-    written = await writes(act.context, act.form).erase([act.user])
-    words = act.context.gettext(N_("%(user)s is deleted."), user=act.shown)
-    return words + await how_far(act.context, written)
+async def kick(context: ConsoleContext) -> web.Response:
+    """`?user=`, and a form with a Session's id or `all` → back to the User's page, which says how many were closed.
+
+    Not a Ban: the User may connect again at once. The audit names the operator.
+    """
+    form = await context.sent()
+    act = OnUser(context, form, context.query().raw_user("user"))
+    session, because = form.text("session"), attribution(context, form)
+    if session is None:
+        raise InvalidInput("session", f"must be a Session's id, or {ALL}")
+    only, deps = None if session == ALL else session, context.deps
+    many = await kick_user(deps.store.audit, deps.presence, context.app_key, act.user, because, session=only)
+    if many:
+        said = context.ngettext("%(num)s Session closed.", "%(num)s Sessions closed.", many)
+        said += " " + context.gettext("The User may connect again at once; a Ban is what keeps it out.")
+    else:
+        said = context.gettext("There was no such Session any more; nothing was closed.")
+    return done(context, act.place, said)
 
 
 ban, mute = _restrain("ban"), _restrain("mute")
-unban, unmute = _lift("ban"), _lift("mute")
+unban, unmute, revoke = _asked("unban"), _asked("unmute"), _asked("revoke")
+deactivate, reactivate, delete = _asked("deactivate"), _asked("reactivate"), _asked("delete")
 register, profile = UserAct("register", _register), UserAct("profile", _profile)
-token, revoke = UserAct("token", _token, _ask_for_token), UserAct("revoke", _revoke, _ask_to_revoke)
-switch = UserAct("switch", _switch, _ask_to_switch)
-deactivate = UserAct("deactivate", _deactivate, _ask_to_deactivate)
-reactivate = UserAct("reactivate", _reactivate, _ask_to_reactivate)
-delete = UserAct("delete", _delete, _ask_to_delete)
+token, switch = UserAct("token", _token, lambda _: _MINT), UserAct("switch", _switch, _ask_to_switch)

@@ -9,12 +9,13 @@ from aiohttp import web
 
 from gate.clock import monotonic_ms
 from gate.console import PREFIX
-from gate.console.act_fields import ENDS, NEVER, Failed, end_of, id_value, problem_text, sent_ids, typed_ids
+from gate.console.act_fields import NEVER, Failed, end_of, form_values, id_value, problem_text, sent_ids, typed_ids
 from gate.console.acts import back_to_check, done, how_far, writes
 from gate.console.id_format import asked, named, query_of
-from gate.console.languages import N_
+from gate.console.languages import NN_
 from gate.console.pages import page
 from gate.console.request_context import ConsoleContext
+from gate.console.views.user_tables import ROWS, TableRow
 from gate.core.model import ListKind
 from gate.errors import InvalidInput, Refused, StoreUnavailable
 from gate.http.fields import page_cursor, page_token
@@ -22,17 +23,16 @@ from gate.http.user_search import PAGE_MS
 from gate.replica.reader import app_of
 from gate.store.lists import Entry
 
-ROWS = 50
 SEARCHED_AT_ONCE = 250
 """Entries that one step of a search reads: a page may have as many rows more than `ROWS`."""
 KINDS = {"blacklist": ListKind.BLACKLIST, "whitelist": ListKind.WHITELIST}
 _ADDED = {
-    ListKind.BLACKLIST: (N_("%(num)s User is on the Blacklist."), N_("%(num)s Users are on the Blacklist.")),
-    ListKind.WHITELIST: (N_("%(num)s User is on the Whitelist."), N_("%(num)s Users are on the Whitelist.")),
+    ListKind.BLACKLIST: NN_("%(num)s User is on the Blacklist.", "%(num)s Users are on the Blacklist."),
+    ListKind.WHITELIST: NN_("%(num)s User is on the Whitelist.", "%(num)s Users are on the Whitelist."),
 }
 _REMOVED = {
-    ListKind.BLACKLIST: (N_("%(num)s User is off the Blacklist."), N_("%(num)s Users are off the Blacklist.")),
-    ListKind.WHITELIST: (N_("%(num)s User is off the Whitelist."), N_("%(num)s Users are off the Whitelist.")),
+    ListKind.BLACKLIST: NN_("%(num)s User is off the Blacklist.", "%(num)s Users are off the Blacklist."),
+    ListKind.WHITELIST: NN_("%(num)s User is off the Whitelist.", "%(num)s Users are off the Whitelist."),
 }
 
 
@@ -69,7 +69,7 @@ async def _page(context: ConsoleContext, failed: Failed | None) -> web.Response:
         before = page_cursor(query.text("token") or "", "token") if query.has("token") else None
         entries, following, looked_at = await _entries(context, kind, owner, part, before)
         values |= {
-            "entries": [(named(one.member), id_value(one.member), one.until_ms) for one in entries],
+            "entries": [TableRow(named(one.member), id_value(one.member), until_ms=one.until_ms) for one in entries],
             "following": _address(context, owner, kind, match=part, token=page_token(following)) if following else "",
             "looked_at": looked_at,
         }
@@ -87,11 +87,7 @@ async def _page(context: ConsoleContext, failed: Failed | None) -> web.Response:
         size=facts.blacklist_size if kind is ListKind.BLACKLIST else facts.whitelist_size,
         part=part,
         first=_address(context, owner, kind, match=part) if query.has("token") else "",
-        ends=[(value, context.gettext(text)) for value, text in ENDS],
-        default_end=NEVER,
-        failed=failed,
-        filled=lambda name, field, default="": failed.value(field) if failed and failed.name == name else default,
-        wrong=lambda name, field: failed.problem if failed and (failed.name, failed.field) == (name, field) else "",
+        **form_values(context, failed, NEVER),
         **values,
     )
 

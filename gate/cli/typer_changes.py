@@ -1,11 +1,16 @@
-"""How the text of an argument becomes its value, for the kinds that nearly all commands take: text, numbers, switches, paths.
+"""What Gate changes in Typer: how it lays out help pages, and how the text of an argument becomes its value.
 
-Typer builds a pydantic model for each of them, and importing pydantic takes 0.2 s: longer than all the rest of `gate check`.
-A kind that is not here is left to Typer. `tests/cli/test_quick.py` fails where that import comes back.
+Help is plain text that wraps between words, so that an option or a default can be copied whole. Typer's own wrapping breaks
+words at hyphens and cuts long ones; rich, which it would draw boxes with, takes 0.1 s to import.
+
+Text, numbers, switches and paths are read here. Typer builds a pydantic model for each of them, and importing pydantic takes
+0.2 s: longer than all the rest of `gate check`. Other kinds are left to Typer. `tests/cli/test_quick.py` fails if that import
+comes back.
 """
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +18,32 @@ from typing import Any, get_args, get_origin
 
 import typer
 import typer.core
+from typer._click import _textwrap
 from typer._click.exceptions import BadParameter
 from typer._coercion import RuntimeParam, build_runtime_param
+
+
+class WholeWords(_textwrap.TextWrapper):
+    """Never breaks a word, also not `./gate-data` at its hyphen; one that is longer than a line has a line of its own."""
+
+    def __init__(self, width: int, **options: Any) -> None:
+        super().__init__(width, **options)
+        self.break_on_hyphens = self.break_long_words = False
+
+    _handle_long_word = textwrap.TextWrapper._handle_long_word  # respects the options above; Typer's own does not
+
+
+def _type_unless_named(argument: typer.core.TyperArgument, ctx: Any) -> str | None:
+    """Leave out types such as `list[str]` if the argument has a metavar."""
+    return None if argument.metavar is not None else argument.display_type(ctx)
+
+
+def lay_out_plainly() -> None:
+    """Make Typer lay out each page in this way."""
+    typer.core.HAS_RICH = False
+    _textwrap.TextWrapper = WholeWords  # type: ignore[misc, assignment]
+    typer.core.TyperArgument.display_type_rich = _type_unless_named  # type: ignore[method-assign, assignment]
+
 
 _YES, _NO = frozenset({"1", "true", "t", "yes", "y", "on"}), frozenset({"0", "false", "f", "no", "n", "off", ""})
 _MAX_NUMBER_CHARS = 40
