@@ -126,16 +126,6 @@ def test_an_unused_id_is_found_nowhere(gate: Command) -> None:
     assert gate("user", "erasure-proof", secrets.token_hex(8)).out == "the id is nowhere\n"
 
 
-def test_webhooks_without_dead_letters(gate: Command) -> None:
-    listed = gate.json("webhooks", "list")
-    assert (listed["webhook_url"], listed["dead"]) == (None, [])
-    assert "has no webhook" in gate("webhooks", "list").out
-    assert gate.json("webhooks", "replay", "--all") == {"replayed": 0}
-    gate("webhooks", "replay", "1:5-0", status=1)
-    gate("webhooks", "replay", status=2)
-    gate("webhooks", "replay", "1:5-0", "--all", status=2)
-
-
 def test_the_audit_between_moments(gate: Command) -> None:
     gate("ban", "ann", "--permanent", "--reason", "spam\x1b[2J", "--actor", "joe")
     entries = gate.json("audit")["entries"]

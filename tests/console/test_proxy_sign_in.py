@@ -180,3 +180,27 @@ async def test_without_the_option_the_header_means_nothing(tmp_path: Path, priva
         await account(world, "ann")
         shown = await behind_proxy(world, **{HEADER: "ann"}).get("/console/sign-in")
         assert shown.status == 200 and "ann" not in shown.text
+
+
+async def test_the_deployment_audit_has_who_the_proxy_signed_in(tmp_path: Path, private_redis: RedisServer) -> None:
+    async with world_of(private_redis, tmp_path) as world:
+        await account(world, "root", "admin", sso=False)
+        await account(world, "ann")
+        for name, groups, status in (("ann", "", 200), ("eve", "support", 200), ("mallory", "", 403), ("root", "", 403)):
+            assert (await follow(behind_proxy(world, **{HEADER: name, GROUPS: groups}))).status == status, name
+        entries, _ = await world.store.audit.deployment_page(10)
+        signed_in = [one for one in reversed(entries) if one.kind in ("operator-signed-in", "operator-refused")]
+        assert [(one.kind, one.about, one.origin.kind, one.origin.name) for one in signed_in] == [
+            ("operator-signed-in", "ann", "operator", "ann"),
+            ("operator-signed-in", "eve", "operator", "eve"),
+            ("operator-refused", "", "unknown", ""),  # no operator has the name
+            ("operator-refused", "root", "unknown", ""),
+        ]
+        assert {(one.value, one.origin.address) for one in signed_in} == {(b'{"surface":"console"}', "127.0.0.1")}
+        # A page of the session is no sign-in, and neither is a header without one.
+        ann = behind_proxy(world, **{HEADER: "ann"})
+        await follow(ann)
+        assert (await ann.app("overview")).status == 200
+        await behind_proxy(world, **{HEADER: "ann"}).get("/console/nowhere")
+        entries, _ = await world.store.audit.deployment_page(10)
+        assert [one.about for one in entries if one.kind == "operator-signed-in"] == ["ann", "eve", "ann"]

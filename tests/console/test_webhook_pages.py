@@ -46,7 +46,7 @@ async def test_one_dead_letter_is_replayed_at_once(place: Place) -> None:
 
 
 async def test_all_are_replayed_in_steps(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gate.console.views.webhooks.LETTERS_A_STEP", 2)
+    monkeypatch.setattr("gate.store.dead_letters.LETTERS_A_STEP", 2)
     await bury(place, *(b"u%d" % number for number in range(7)))
     visitor = await place.visitor("operator")
     sent = await visitor.act("webhooks/replay", {"all": "yes"})
@@ -80,6 +80,8 @@ async def test_another_apps_dead_letters_stay(place: Place) -> None:
     for wrong in ("x", "9:1-1"):
         assert (await visitor.act("webhooks/replay", {"id": wrong})).status == 400
     assert (await visitor.act("webhooks/replay", {})).status == 400
+    # What was refused did not happen, so the audit has the one act that found nothing of this App.
+    assert await entries(place, visitor) == [("webhooks-replayed", 0, "")]
 
 
 async def test_a_test_call_shows_status_time_and_the_answers_begin(place: Place) -> None:

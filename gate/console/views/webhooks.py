@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from aiohttp import web
@@ -17,19 +17,16 @@ from gate.console.request_context import ConsoleContext
 from gate.errors import InvalidInput, Refused, StoreUnavailable
 from gate.http.forms import Form
 from gate.store.audit import WebhookAct
+from gate.store.dead_letters import act_on_letters
 from gate.store.webhook_queue import DeadWebhook
 from gate.webhooks.trial import Webhook, may_show_text, try_webhook
 
 PAGE_LETTERS = 50
-LETTERS_A_STEP = 200
 MAX_IDS = 100
 """Of one form."""
 RESULTS: dict[str, str] = {"0": N_("deactivation"), "1": N_("reactivation")}
 WEBHOOKS: dict[Webhook, str] = {"results": N_("Results of deactivation"), "presence": N_("Changes of Presence")}
 OUTCOMES = {"delivered": N_("delivered"), "failed": N_("failed"), "dead": N_("given up")}
-
-Act = Callable[[Sequence[str]], Awaitable[int]]
-"""What is done to dead letters, by their ids; answers how many there were."""
 
 _ANSWERED = re.compile(r"it answered (\d{3})")
 _TOO_LATE = re.compile(r"no answer within ([\d.]+) s")
@@ -56,8 +53,7 @@ async def show(context: ConsoleContext) -> web.Response:
 async def replay(context: ConsoleContext) -> web.Response:
     """A form with ids of dead letters, or `all`: they are sent again, each as if it were new."""
     form = await context.sent()
-    webhooks = context.deps.store.webhooks
-    many = await _act(context, form, "webhooks-replayed", webhooks.replay)
+    many = await _act(context, form, "webhooks-replayed")
     said = context.ngettext("%(num)s result is on its way again.", "%(num)s results are on their way again.", many)
     return done(context, _place(context), said)
 
@@ -67,7 +63,7 @@ async def drop(context: ConsoleContext) -> web.Response:
     form = await context.sent()
     if not is_confirmed(form):
         return await _ask_drop(context, form)
-    many = await _act(context, form, "webhooks-dropped", context.deps.store.webhooks.drop)
+    many = await _act(context, form, "webhooks-dropped")
     said = context.ngettext("%(num)s dead letter is deleted.", "%(num)s dead letters are deleted.", many)
     return done(context, _place(context), said)
 
@@ -175,29 +171,9 @@ async def _ask_drop(context: ConsoleContext, form: Form) -> web.Response:
     )
 
 
-async def _act(context: ConsoleContext, form: Form, kind: WebhookAct, act: Act) -> int:
-    """Do it to all that the form names, and record it: the order before, the number of dead letters after."""
-    key, because, store = context.app_key, attribution(context, form), context.deps.store
-    ids = () if form.has("all") else _ids(form)
-    ordered = await store.audit.note_webhooks(key, kind, because, {})
-    if form.has("all"):
-        many = await _act_on_all(context, act)
-    else:
-        # Another App's dead letters are not this operator's to send or to delete.
-        own = [dead.id for dead in await store.webhooks.dead_letters(key, ids)]
-        many = await act(own)
-    await store.audit.note_webhooks(key, kind, because, {"letters": many}, ordered)
-    return many
-
-
-async def _act_on_all(context: ConsoleContext, act: Act) -> int:
-    """In steps of some hundred, so that no step holds Redis or this process for long."""
-    many, cursor = 0, None
-    while True:
-        letters, cursor = await context.deps.store.webhooks.dead_page(context.app_key, LETTERS_A_STEP, cursor)
-        many += await act([dead.id for dead in letters])
-        if cursor is None:
-            return many
+async def _act(context: ConsoleContext, form: Form, kind: WebhookAct) -> int:
+    ids = None if form.has("all") else _ids(form)
+    return await act_on_letters(context.deps.store, context.app_key, kind, attribution(context, form), ids)
 
 
 def _ids(form: Form) -> Sequence[str]:
