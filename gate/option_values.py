@@ -17,7 +17,7 @@ import msgspec
 
 from gate.core.operators import ROLES as ROLES_OF_OPERATORS
 from gate.core.operators import OperatorRole
-from gate.core.urls import split_hosts, split_url
+from gate.core.urls import host_of, split_hosts, split_url
 
 Role = Literal["redis", "replicator", "worker", "http", "background"]
 OnStale = Literal["serve", "refuse"]
@@ -88,7 +88,7 @@ def endpoint_of(text: str) -> Endpoint:
     match = _HOST_PORT.fullmatch(text)
     if match is None or int(match[3]) > 65_535:
         raise ValueError("write HOST:PORT with a port from 0 to 65535, as 127.0.0.1:8080 or [::1]:8080")
-    return Endpoint(match[1] or match[2], int(match[3]))
+    return Endpoint(host_of(match[1] or match[2]), int(match[3]))
 
 
 def redis_url_of(text: str) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 import typer
 
 from gate.cli.command import Command, Listing, takes
 from gate.cli.options import Mistakes, all_mistakes
 from gate.cli.output import counted
-from gate.cli.remote import Remote
+from gate.cli.remote import Remote, settled_of
 from gate.cli.store_connection import Settled, StoreConnection
 from gate.cli.time_format import shown_moment
 from gate.clock import wall_ms
@@ -157,7 +158,9 @@ def remove(command: Command, key: _App, named: _Named = None, name: _Name = None
         of_app,
         lambda facts: without_key(facts, its_name),
         (why, by),
-        lambda remote: remote.write("DELETE", f"{_keys_path(of_app)}/{its_name}", {}),
+        lambda remote: settled_of(
+            remote.send("DELETE", f"{_keys_path(of_app)}/{its_name}?{urlencode({'reason': why})}")
+        ),
     )
     left = counted(len(keys), "key")
     command.print(

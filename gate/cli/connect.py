@@ -11,6 +11,7 @@ import os
 import re
 from dataclasses import replace
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -22,6 +23,7 @@ from gate.cli.time_format import parse_duration
 from gate.cli.users import minted_token
 from gate.core.presence import parse_platform
 from gate.core.registration import registrable
+from gate.core.urls import host_of
 from gate.errors import InvalidInput
 
 PING_S = 20
@@ -126,4 +128,8 @@ def _url(address: str) -> str:
     found = _ADDRESS.fullmatch(address)
     if found is None:  # not quoted: with a query or a password in it, it may hold a secret
         raise InvalidInput("--http", "must be HOST:PORT, or a URL such as https://im.example.com")
+    try:
+        host_of(urlsplit(f"//{found['place']}").hostname or "")
+    except ValueError as fault:
+        raise InvalidInput("--http", str(fault)) from None
     return f"http{found['secure'] or ''}://{found['place']}{found['path']}"

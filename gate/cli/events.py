@@ -9,6 +9,7 @@ last line that holds nothing else.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -54,7 +55,7 @@ def events(
         wanted = EventFilter(
             mistakes.take(lambda: _kinds_named(kinds), frozenset()),
             frozenset(given_ids(user or (), "--user", mistakes)),
-            None if gateway is None else mistakes.take(lambda: parse_gateway(gateway.encode()), b""),
+            None if gateway is None else mistakes.take(lambda: parse_gateway(os.fsencode(gateway)), b""),
         )
 
     async def work(presence: PresenceStore, app_key: str) -> None:

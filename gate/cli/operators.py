@@ -198,9 +198,11 @@ def sessions(
 
     found, ended = command.ask(work)
     if end or end_all:
-        if end and not ended:
-            raise NotFound("there is no such session (gate operator sessions lists them)")
-        command.print({"ended": ended}, f"ended {counted(ended, 'session')}")
+        missing = [] if end_all else sorted(set(end or ()) - {one.id for one in found})
+        if ended or not missing:
+            command.print({"ended": ended}, f"ended {counted(ended, 'session')}")
+        if missing:
+            raise NotFound(f"there is no such session: {', '.join(missing)} (gate operator sessions lists them)")
     elif command.as_json:
         shown = ("id", "operator", "by", "address", "agent", "started_at_ms", "seen_at_ms", "until_ms")
         print_json({"sessions": [{field: getattr(one, field) for field in shown} for one in found]})

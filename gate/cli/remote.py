@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
+from gate.core.urls import host_of
 from gate.errors import GateError, InvalidConfig, InvalidInput, NotFound, Refused, Stale, Unavailable
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def node_only() -> InvalidInput:
 def _url_problems(text: str, insecure_http: bool) -> list[str]:
     try:
         url = urlsplit(text)
-        host, _ = url.hostname, url.port
+        host, _ = host_of(url.hostname or ""), url.port
     except ValueError as fault:
         return [f"--url: {fault}"]
     if url.scheme not in ("http", "https") or not host:

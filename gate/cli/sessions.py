@@ -5,6 +5,7 @@ A kick closes Sessions wherever they are held; it is no Ban, and the User may co
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -74,7 +75,7 @@ def kick(
         given = mistakes.take(lambda: given_id(user, "USER"), b"")
         mistakes.take(lambda: _refuse_foreign(given, session), None)
         if platform is not None:
-            mistakes.take(lambda: parse_platform(platform.encode()), "")
+            mistakes.take(lambda: parse_platform(os.fsencode(platform)), "")
         why, by = command.why_and_by(mistakes)
     app_key = command.app_key()
 

@@ -95,8 +95,9 @@ def _keys(left: asyncio.Event) -> Iterator[None]:
     settings = termios.tcgetattr(descriptor)
 
     def pressed() -> None:
-        # Nothing: the terminal was closed.
-        if os.read(descriptor, 64)[:1] in (b"q", b"Q", b"\x1b", b""):
+        typed = os.read(descriptor, 64)
+        # Nothing: the terminal was closed. Escape alone is the key; arrows, and a wheel in many terminals, begin with it.
+        if typed in (b"", b"\x1b") or typed[:1] in (b"q", b"Q"):
             left.set()
 
     tty.setcbreak(descriptor)

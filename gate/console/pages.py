@@ -6,6 +6,7 @@ which slipped through the escaping (it can't: `autoescape`) would still be text.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -48,6 +49,8 @@ LANGUAGE_FIELD = "lang"
 """In an address: the language that the browser is to have from now on."""
 SAID_FIELD = "said"
 """In an address: what was done, signed (`gate.console.acts.done`)."""
+# The attributes by which templates link. A blank before the name: in text of others quotes are escaped, so none can follow it.
+_LINK = re.compile(rb'( (?:href|src|action|formaction|data-live|data-goes-on)=")(/console/)')
 _SIGNED_OUT: dict[str, Any] = {
     "operator": None,
     "app": None,
@@ -178,8 +181,8 @@ def below(public_path: str, response: web.StreamResponse) -> web.StreamResponse:
 
 
 def public_html(html: bytes, public_path: str) -> bytes:
-    """HTML whose links are of the path that the browser sees."""
-    return html.replace(b'="/console/', f'="{public_path}/console/'.encode()) if public_path else html
+    """HTML whose links are of the path that the browser sees; a `value` that begins like one is somebody's text."""
+    return _LINK.sub(lambda link: link[1] + public_path.encode() + link[2], html) if public_path else html
 
 
 def facts_age(deps: Deps, language: Language) -> str:

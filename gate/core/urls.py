@@ -27,7 +27,19 @@ def split_url(text: str) -> SplitResult:
     # An "@" after the authority means that a special character in the password ended it early.
     if parts.fragment or (parts.netloc and "@" in parts.path + parts.query):
         raise ValueError(ENCODE)
+    host_of(unquote(parts.hostname or ""))
     return parts
+
+
+def host_of(text: str) -> str:
+    """The name or address of a host. Raises `ValueError` for a text that the resolver would not even look up."""
+    try:
+        text.encode("idna")
+    except UnicodeError:  # two dots in a row, a part of more than 63 characters, bytes that are not UTF-8
+        raise ValueError("no host can have this name") from None
+    if "\0" in text:
+        raise ValueError("no host can have this name")
+    return text
 
 
 class Host(NamedTuple):

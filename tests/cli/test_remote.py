@@ -209,7 +209,8 @@ def test_apps_and_keys(gate: Command, afar: Command) -> None:
     assert afar.json("app", "key", "rotate", key, "router")["secret_count"] == 2
     assert both(gate, afar, "app", "key", "rotate", key, "router", "--finish")["secret_count"] == 1
     same_text(gate, afar, "app", "key", "list", key)
-    assert "has 0 keys now" in afar("app", "key", "remove", key, "router").out
+    assert "has 0 keys now" in afar("app", "key", "remove", key, "router", "--reason", "leaked & lost").out
+    assert gate.json("audit", "--deployment", "--limit", "1")["entries"][0]["reason"] == "leaked & lost"
 
 
 def refused(afar: Afar, *call: str, status: int, **env: str) -> str:

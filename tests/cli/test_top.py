@@ -80,6 +80,9 @@ def test_the_live_view_ends_with_q(gate: Command) -> None:
         return screen.count(b"checks    ") >= 2
 
     wait_until(shows_checks, 30, "the view was not drawn twice")
+    os.write(leader, b"\x1b[B")  # an arrow, or a wheel
+    screen = b""
+    wait_until(shows_checks, 30, "the view was not drawn any more")
     os.write(leader, b"q")
     assert process.wait(20) == 0
     os.close(leader)

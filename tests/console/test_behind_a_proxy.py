@@ -53,6 +53,20 @@ async def test_every_link_redirect_and_cookie_is_below_the_public_path(
         assert document["servers"] == [{"url": PUBLIC}]
 
 
+async def test_a_text_that_looks_like_a_link_is_left_alone(tmp_path: Path, private_redis: RedisServer) -> None:
+    async with running_world(private_redis.url, tmp_path, public_url=PUBLIC) as world:
+        visitor = Proxied(world, await begin_operator(world))
+        await visitor.sign_in(Origin="https://im.example")
+        shown = await visitor.app("check?from=/console/x&to=b")
+        assert 'name="from" value="/console/x"' in shown.page
+        form = {"form_token": shown.form_token, "users": "ann", "ends": "600", "reason": "/console/ops said so"}
+        asked = await visitor.post(f"/console/{world.app.key}/bans", form, Origin="https://im.example")
+        assert visitor.hidden(asked)["reason"] == "/console/ops said so"
+        assert f'action="{PATH}/console/{world.app.key}/bans"' in asked.page
+        keys = await visitor.app("keys")
+        assert set(re.findall(r'="(/console/[^"]*)"', keys.page)) == set(), "no link is left out"
+
+
 async def test_without_a_public_url_nothing_is_put_before_a_path(tmp_path: Path, private_redis: RedisServer) -> None:
     async with running_world(private_redis.url, tmp_path) as world:
         visitor = Visitor(world, await begin_operator(world))

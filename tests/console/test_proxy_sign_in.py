@@ -186,7 +186,12 @@ async def test_the_deployment_audit_has_who_the_proxy_signed_in(tmp_path: Path, 
     async with world_of(private_redis, tmp_path) as world:
         await account(world, "root", "admin", sso=False)
         await account(world, "ann")
-        for name, groups, status in (("ann", "", 200), ("eve", "support", 200), ("mallory", "", 403), ("root", "", 403)):
+        for name, groups, status in (
+            ("ann", "", 200),
+            ("eve", "support", 200),
+            ("mallory", "", 403),
+            ("root", "", 403),
+        ):
             assert (await follow(behind_proxy(world, **{HEADER: name, GROUPS: groups}))).status == status, name
         entries, _ = await world.store.audit.deployment_page(10)
         signed_in = [one for one in reversed(entries) if one.kind in ("operator-signed-in", "operator-refused")]

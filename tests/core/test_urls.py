@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gate.core.urls import Host, split_hosts, split_url
+from gate.core.urls import Host, host_of, split_hosts, split_url
 
 
 def test_a_url_is_split() -> None:
@@ -22,6 +22,19 @@ def test_a_url_that_misleads_is_refused_without_its_words(text: str) -> None:
     with pytest.raises(ValueError) as refused:
         split_url(text)
     assert "word@" not in str(refused.value)
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64, "\udcff", "%FF%FE", "a%00b"])
+def test_a_host_that_can_not_be_looked_up_is_refused(host: str) -> None:
+    with pytest.raises(ValueError, match="no host can have this name"):
+        split_url(f"redis://{host}/0")
+    with pytest.raises(ValueError, match="no host can have this name"):
+        split_hosts(f"redis+cluster://h1,{host}:7")
+
+
+@pytest.mark.parametrize("host", ["localhost", "xn--bcher-kva.example.", "bücher.example", "10.0.0.1", "::1", "a_b-c"])
+def test_a_host_that_can_be_looked_up_stays_as_it_is(host: str) -> None:
+    assert host_of(host) == host
 
 
 def test_several_hosts() -> None:

@@ -32,7 +32,7 @@ from gate.errors import InvalidInput
 from gate.http.endpoint import Effective, Endpoint, answered
 from gate.http.fields import Reason
 from gate.http.operators import OperatorRequest
-from gate.http.requests import Body, Schema
+from gate.http.requests import Body, Query, Schema
 from gate.store.new_credentials import new_app_secret
 
 KEY_NAME = {"pattern": KEY_NAME_PATTERN, "examples": ["router-1"]}
@@ -80,6 +80,12 @@ class RotatingKey(Body, frozen=True, kw_only=True):
     def mistakes(self, now_ms: int) -> Iterable[InvalidInput]:
         """A new secret at the end of a rotation."""
         return [InvalidInput("secret", "must not come together with finish")] if self.finish and self.secret else []
+
+
+class RemovalQuery(Query, frozen=True):
+    """Why something is removed: such a request has no body."""
+
+    reason: Reason = ""
 
 
 class KeyShown(Struct, kw_only=True):
@@ -152,10 +158,10 @@ async def rotate(call: OperatorRequest, body: RotatingKey) -> KeyRotated:
     )
 
 
-async def remove(call: OperatorRequest) -> Effective:
+async def remove(call: OperatorRequest, query: RemovalQuery) -> Effective:
     """What is open under it is refused with its next command or request."""
     name = call.path_key()
-    _, written = await call.update_app(lambda facts: without_key(facts, name), "")
+    _, written = await call.update_app(lambda facts: without_key(facts, name), query.reason)
     return await answered(call, Effective, written)
 
 

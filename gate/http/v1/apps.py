@@ -55,7 +55,7 @@ from gate.http.fields import APP_KEY, Reason, TextId
 from gate.http.operators import OperatorRequest, Reach
 from gate.http.requests import Body, Schema
 from gate.http.v1 import app_keys
-from gate.http.v1.app_keys import KeyShown
+from gate.http.v1.app_keys import KeyShown, RemovalQuery
 from gate.http.v1.audit import DeploymentAuditPage, DeploymentAuditQuery, deployment_audit_line
 from gate.store.new_credentials import new_app_key, new_app_secret
 
@@ -282,7 +282,7 @@ async def change(call: OperatorRequest, body: Changing) -> AppChanged:  # type: 
     return await answered(call, AppChanged, written, **app_document(facts))
 
 
-async def remove(call: OperatorRequest) -> Effective:
+async def remove(call: OperatorRequest, query: RemovalQuery) -> Effective:
     """There is no way back but an export. Its audit goes with it. Called again, it finishes one that broke off."""
     apps, key = call.deps.store.apps, call.path_app()
     try:
@@ -291,7 +291,7 @@ async def remove(call: OperatorRequest) -> Effective:
         # The record of the App goes first, so a removal that broke off leaves facts of Users without one.
         await apps.finish_removal(key)
         raise
-    return await answered(call, Effective, await apps.remove(key, call.now_ms, by=call.operator.name))
+    return await answered(call, Effective, await apps.remove(key, call.now_ms, query.reason, call.operator.name))
 
 
 async def rotate_secret(call: OperatorRequest, body: Rotating) -> SecretMade:
