@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from gate.console.languages import N_, Language
+from gate.console.problems import translated
 from gate.console.request_context import ConsoleContext
 from gate.core.ids import MAX_ID_BYTES
 from gate.core.model import FOREVER_MS, LONGEST_DURATION_S
@@ -91,7 +92,7 @@ def problem_text(fault: GateError, language: Language) -> str:
             return text(N_("must be at most %(most)s bytes"), most=MAX_PART_BYTES)
         if fault.parameter == "token":
             return text(N_("The address is of no page of this list: begin at the first page."))
-        return fault.problem
+        return translated(fault.problem, language)
     if isinstance(fault, UserDeactivated):
         return text(N_("The User is deactivated, so this can't be done."))
     if isinstance(fault, ListFull):
@@ -114,7 +115,7 @@ def problem_text(fault: GateError, language: Language) -> str:
         )
     if isinstance(fault, UserUnknown):
         return text(N_("No User is registered under this id."))
-    return str(fault)
+    return translated(str(fault), language)
 
 
 def end_of(context: ConsoleContext, form: Form) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from gate.console import PREFIX
 from gate.console.charts import shown_value
 from gate.console.id_format import named
 from gate.console.languages import LANGUAGES, N_, Language, installed
+from gate.console.problems import translated
 from gate.console.request_context import ConsoleContext
 from gate.console.session_cookie import opened_message
 from gate.core.shown import shown_moment
@@ -93,6 +95,7 @@ def _made_environment(language: Language) -> Environment:
     made.policies["ext.i18n.trimmed"] = True
     made.install_gettext_callables(language.gettext, language.plural, newstyle=True)  # type: ignore[attr-defined]
     made.filters.update(moment=language.moment, duration=language.duration, facts=language.facts)
+    made.filters.update(in_words=partial(translated, language=language))
     made.filters.update(named=named, when=iso_moment, number=shown_value)
     made.globals.update(installed(language), address=address)
     return made

@@ -13,7 +13,8 @@ from __future__ import annotations
 from aiohttp import web
 
 from gate.console import PREFIX
-from gate.console.languages import LANGUAGE_COOKIE, LANGUAGES, N_, Language, chosen
+from gate.console.act_fields import problem_text
+from gate.console.languages import ENGLISH, LANGUAGE_COOKIE, LANGUAGES, N_, Language, chosen
 from gate.console.live import ended
 from gate.console.pages import LANGUAGE_FIELD, SEAL, below, facts_age, html, see_other
 from gate.console.request_context import SESSION_COOKIE, ConsoleContext, FormForeign, LastRead, Section, View
@@ -51,7 +52,7 @@ _REASONS: tuple[tuple[type[GateError], str], ...] = (
     (RoleInsufficient, N_("Your role does not permit this.")),
     (PathUnknown, N_("The console has no such page.")),
 )
-"""What the most frequent refusals say in the operator's language, before the details, which are in English."""
+"""What the most frequent refusals say in other languages, before the details."""
 _LANGUAGE_KEPT_S = 365 * 86_400
 
 
@@ -85,7 +86,8 @@ class ConsoleRouter:
             title=language.gettext("Redis can not be reached" if is_redis else _TITLES.get(status, _OTHER_TITLE)),
             shows_reason=request.get(_IS_KNOWN, False) or not is_redis,
             reason=next((language.gettext(text) for kind, text in _REASONS if isinstance(fault, kind)), ""),
-            problem=f"the field {fault.parameter} {fault.problem}" if isinstance(fault, InvalidInput) else str(fault),
+            problem=_detail(fault, language),
+            is_english=language is ENGLISH or _detail(fault, language) == _detail(fault, ENGLISH),
             is_redis=is_redis,
             is_unknown=isinstance(fault, StoreUnavailable) and fault.outcome == "unknown",
             facts_age=facts_age(self._deps, language) if is_redis and self._deps is not None else "",
@@ -130,6 +132,14 @@ class ConsoleRouter:
         _refuse_role(context, page)
         context.navigation = _navigation(context, "" if rest in OF_ALL else key, page.path)
         return await view(context)
+
+
+def _detail(fault: GateError, language: Language) -> str:
+    """What went wrong exactly, as far as the language has words for it."""
+    problem = problem_text(fault, language)
+    if not isinstance(fault, InvalidInput):
+        return problem
+    return language.gettext(N_("the field %(field)s %(problem)s"), field=fault.parameter, problem=problem)
 
 
 def _language_of(request: web.Request) -> Language:

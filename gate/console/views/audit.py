@@ -32,6 +32,7 @@ from gate.console.id_format import Asked, asked, query_of
 from gate.console.labels import AUDIT_KINDS, DEPLOYMENT_KINDS
 from gate.console.languages import N_
 from gate.console.pages import NOT_KEPT, SEAL, page
+from gate.console.problems import translated
 from gate.console.request_context import ConsoleContext
 from gate.core.model import FOREVER_MS
 from gate.errors import InvalidInput, StoreUnavailable, Unavailable
@@ -223,7 +224,7 @@ def _filter(context: ConsoleContext, query: Form, kinds: Collection[str]) -> Aud
         texts["what"] = ""
     user = asked(query, "user")
     if user.problem:
-        problems["user"] = user.problem
+        problems["user"] = translated(user.problem, context.language)
     moments = {name: _moment_ms(context, name, texts[name], problems) for name in ("from", "to")}
     return AuditFilter(
         user,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
-from gate.console.act_fields import NEVER, id_value
+from gate.console.act_fields import NEVER, id_value, problem_text
 from gate.console.id_format import asked, named, query_of
 from gate.console.labels import RULES, VERDICTS
 from gate.console.languages import N_
@@ -58,7 +58,7 @@ async def show(context: ConsoleContext) -> web.Response:
             context.deps.refuse_stale_ms(stale_ms, app_of(snapshot, context.app_key).app)
             answer = explained(snapshot, context.app_key, sender.raw, recipient.raw)
     except Stale as fault:
-        return page(context, "check.html", 503, **values | {"too_old": str(fault)})
+        return page(context, "check.html", 503, **values | {"too_old": problem_text(fault, context.language)})
     return page(
         context,
         "check.html",

@@ -7,6 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from gate.console import PREFIX
+from gate.console.act_fields import problem_text
 from gate.console.acts import ask_first, attribution, done, how_far, is_confirmed
 from gate.console.languages import N_
 from gate.console.pages import page
@@ -48,7 +49,7 @@ async def save(context: ConsoleContext) -> web.Response:
         except InvalidInput as fault:
             mistakes[fault.parameter] = fault
     if mistakes:
-        problems = {name: f"{mistake.problem}" for name, mistake in mistakes.items()}
+        problems = {name: problem_text(mistake, context.language) for name, mistake in mistakes.items()}
         return _form(context, facts, 400, form, problems)
     _refuse_above(context, changes)
     if not changes:

@@ -14,6 +14,7 @@ import secrets
 from aiohttp import web
 
 from gate.console import PREFIX
+from gate.console.act_fields import problem_text
 from gate.console.id_format import query_of
 from gate.console.languages import N_
 from gate.console.pages import html, in_languages, see_other
@@ -78,7 +79,8 @@ async def enter(context: ConsoleContext) -> web.Response:
     try:
         name, password = form.text("name") or "", form.text("password") or ""
     except InvalidInput as fault:
-        wrong = context.gettext("Your %(field)s %(problem)s.", field=fault.parameter, problem=fault.problem)
+        problem = problem_text(fault, context.language)
+        wrong = context.gettext("Your %(field)s %(problem)s.", field=fault.parameter, problem=problem)
         return _form(context, following, 400, wrong)
     try:
         with watched(context.request, context.deps, "console"):
