@@ -32,12 +32,12 @@ from gate.errors import InvalidConfig, InvalidInput
 lay_out_plainly()
 read_plainly()
 
+# Set by the shell's completion when it asks which words may follow.
 COMPLETION_REQUEST = "_GATE_COMPLETE"
-"""Set by the shell's completion when it asks which words may follow."""
 
 
+# Frequent variables: for these the table of all options is not imported.
 USUAL_VARIABLES = {"GATE_DATA", "GATE_APP", "GATE_REDIS", "GATE_HTTP", "GATE_RESP", "GATE_URL", "GATE_OPERATOR"}
-"""Frequent variables: for these the table of all options is not imported."""
 
 
 class Row(NamedTuple):

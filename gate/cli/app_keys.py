@@ -38,8 +38,8 @@ from gate.store.new_credentials import new_app_secret
 
 app = typer.Typer(help="Keys of an App, each with scopes.", no_args_is_help=True, add_completion=False)
 
+# As `shown_key` has them.
 _Keys = list[dict[str, Any]]
-"""As `shown_key` has them."""
 
 _App = Annotated[str, typer.Argument(metavar="APP", help="The App's key.")]
 _Named = Annotated[str | None, typer.Argument(metavar="NAME", show_default=False, help="The name of the key.")]

@@ -192,6 +192,7 @@ def _senders(given: list[str] | None, option: str, mistakes: Mistakes) -> frozen
     return frozenset(senders)
 
 
+# Of settings that are given as text: what reads it, and the value where that is a mistake.
 _READERS: dict[str, tuple[Callable[[str], Any], Any]] = {
     "user_limit": (_user_limit, None),
     "rate_limits": (parse_limits, {}),
@@ -200,4 +201,3 @@ _READERS: dict[str, tuple[Callable[[str], Any], Any]] = {
         for setting in ("signature_window_s", "token_ttl_s", "reactivate_after_s")
     },
 }
-"""Of settings that are given as text: what reads it, and the value where that is a mistake."""

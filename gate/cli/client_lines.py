@@ -18,8 +18,8 @@ from gate.core.ids import user_id
 from gate.errors import InvalidInput
 
 WORDS = "ping, active, logout, presence USER…, blacklist [USER], block USER…, unblock USER…, a message as JSON, or quit"
+# For a longer message the server closes the connection.
 MAX_MESSAGE_BYTES = 128 * 1024
-"""For a longer message the server closes the connection."""
 
 Message = dict[str, Any]
 

@@ -21,15 +21,15 @@ from gate.core.closing import ENDINGS
 
 PATH = "/client/v1/connect"
 HANDSHAKE_S = 10.0
+# The wait for the server's close frame.
 CLOSE_S = 2.0
-"""The wait for the server's close frame."""
 MAX_REFUSAL_BYTES = 65_536
 
+# Codes of RFC 6455 for a mistake of the client: the same request would fail again.
 _FAULTS = {1002: "a malformed frame was sent", 1007: "what was sent is not UTF-8", 1009: "too long a message was sent"}
-"""Codes of RFC 6455 for a mistake of the client: the same request would fail again."""
 _OF_CODE = {ending.code: (reason, ending) for reason, ending in ENDINGS.items()}
+# Reasons that concern the service, not this User.
 _OUTAGES = {"shutting-down", "silent", "lost"}
-"""Reasons that concern the service, not this User."""
 _TRY_AGAIN_LATER = {429, 500, 502, 503, 504}
 _NEVER_IN_A_LOOP = "too-many-sessions"
 

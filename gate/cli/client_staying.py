@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
 FIRST_WAIT_MS = 500
 LONGEST_WAIT_MS = 30_000
+# More than 50 messages in a second would close the connection.
 SEND_EVERY_S = 0.025
-"""More than 50 messages in a second would close the connection."""
 
+# A longer line is cut to this length, which is more than any message may have.
 MAX_LINE_BYTES = 256 * 1024
-"""A longer line is cut to this length, which is more than any message may have."""
 _CHUNK_BYTES = 65_536
 
 _UNASKED = ("welcome", "closing", "token-ending", "presence-changed", "watch-ended")

@@ -60,18 +60,19 @@ if TYPE_CHECKING:
     from gate.store.writer import WriteReceipt
 
 
+# Rows asked of the store at a time.
 PAGE_ROWS = 5_000
-"""Rows asked of the store at a time."""
+# More than a person reads; a program that wants them all names a larger one.
 DEFAULT_LIMIT = 100_000
-"""More than a person reads; a program that wants them all names a larger one."""
 LimitOption = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="At most so many rows.")]
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
+# Options that a command names if it takes them. All take `--data`.
 Where = Literal["http", "resp", "app", "redis", "presence_redis"]
-"""Options that a command names if it takes them. All take `--data`."""
 
+# Type and default of each, in the order in which help pages list them.
 _OPTIONS: dict[str, tuple[Any, Any]] = {
     "reason": (ReasonOption, ""),
     "actor": (ActorOption, None),
@@ -83,7 +84,6 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
     "presence_redis": (PresenceRedisOption, None),
     "as_json": (JsonOption, False),
 }
-"""Type and default of each, in the order in which help pages list them."""
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,8 @@ PING_S = 20
 LEAST_PING_S = 0.1
 _SECONDS = re.compile(r"\d{1,9}(\.\d{1,3})?")
 
+# What fits a header. Whether it is a Token the server says.
 _TOKEN = re.compile(r"[!-~]{1,4096}")
-"""What fits a header. Whether it is a Token the server says."""
 _ADDRESS = re.compile(r"((?:http|ws)(?P<secure>s?)://)?(?P<place>[^\s/?#@]+)(?P<path>(/[^\s/?#]+)*)/?")
 
 _Token = Annotated[

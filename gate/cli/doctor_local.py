@@ -33,10 +33,10 @@ from gate.service.running import Running
 from gate.tls import ends_at_s, server_context, shown_end, warning_of
 
 LOW_DISK_BYTES = 1 << 30
+# Below this the append-only file's next rewrite, or the next snapshot, is likely to fail.
 NO_DISK_BYTES = 64 << 20
-"""Below this the append-only file's next rewrite, or the next snapshot, is likely to fail."""
+# Connections a worker should be able to hold, and some for files.
 FEW_FILES = 16_384
-"""Connections a worker should be able to hold, and some for files."""
 CONNECT_TIMEOUT_S = 1.0
 # A handshake takes several trips and some work of the server.
 TLS_TIMEOUT_S = 2.0

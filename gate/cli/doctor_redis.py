@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     from gate.store.rights import Needs
 
 NEARLY_FULL_PERCENT = 90
+# Of a limit: past it one lost packet, which is sent again after some 200 ms, is an outage.
 FAR_SHARE = 0.5
-"""Of a limit: past it one lost packet, which is sent again after some 200 ms, is an outage."""
+# How long the doctor tries to connect where the limit was too short.
 PATIENT_MS = 10_000
-"""How long the doctor tries to connect where the limit was too short."""
+# Up to here a node's facts stay fresh all the time; at 250 ms they show as stale now and then (measured, 2 busy cores).
 FRESH_TRIP_MS = 200
-"""Up to here a node's facts stay fresh all the time; at 250 ms they show as stale now and then (measured, 2 busy cores)."""
 
+# What to do, by a word of what Redis answered; a server that does not answer is another matter.
 _ADVICE = {
     "WRONGPASS": "it answers, and the name or the password in {option} is wrong: was it changed?",
     "invalid password": "it answers, and the password in {option} is wrong: was it changed?",
@@ -58,7 +59,6 @@ _ADVICE = {
     "protected mode": "it answers, and takes local clients only: set a password, or bind",
     "CERTIFICATE": "it answers, and its certificate is not trusted: ?ssl_ca_certs=FILE in {option} names the authority",
 }
-"""What to do, by a word of what Redis answered; a server that does not answer is another matter."""
 
 
 _OF_RIGHTS = ("NOPERM", "ACL failure", "executing the script can't")

@@ -13,8 +13,8 @@ from gate.errors import GateError
 if TYPE_CHECKING:
     from gate.store.servers import ServerLook, Servers
 
+# Some 5,000 writes.
 FAR_BEHIND_BYTES = 1 << 20
-"""Some 5,000 writes."""
 NEARLY_FULL_SHARE = 0.9
 
 

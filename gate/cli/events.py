@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 MOST_A_READ = 1_000
 BLOCK_MS = 5_000
+# The interval at which the store itself probes an unreachable Redis.
 RETRY_S = 0.25
-"""The interval at which the store itself probes an unreachable Redis."""
 
 _Since = Annotated[str | None, typer.Option("--since", metavar="CURSOR", help="From there on; default: from now on.")]
 _Kinds = Annotated[str | None, typer.Option("--kinds", metavar="A,B", help=f"Of {', '.join(KINDS)}.")]

@@ -26,13 +26,13 @@ from gate.errors import GateError, InvalidInput, ReplicaForeign, ReplicaMissing,
 EXIT_NO = 1
 EXIT_USAGE = 2
 EXIT_UNREACHABLE = 3
+# What a shell reports for a program that SIGINT ended.
 EXIT_INTERRUPTED = 130
-"""What a shell reports for a program that SIGINT ended."""
+# What a shell reports for a program that SIGPIPE ended.
 EXIT_PIPE_CLOSED = 141
-"""What a shell reports for a program that SIGPIPE ended."""
 
+# Error numbers of a write to a full or failing disk; the system reports them without a file name.
 CANNOT_GROW = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-"""Error numbers of a write to a full or failing disk; the system reports them without a file name."""
 
 
 def run(command: Callable[[], int]) -> int:

@@ -25,10 +25,10 @@ from gate.core.snapshot import ListPart, UserPart
 if TYPE_CHECKING:
     from gate.store.users import Profile
 
+# Entries asked of the store at a time, and members a line: some 70 KB.
 PAGE_ROWS = 1_000
-"""Entries asked of the store at a time, and members a line: some 70 KB."""
+# Lists requested concurrently, so that Redis does not wait while a reply is written to the file.
 LISTS_AT_ONCE = 64
-"""Lists requested concurrently, so that Redis does not wait while a reply is written to the file."""
 
 _WORDS = {ListKind.BLACKLIST: "blacklist", ListKind.WHITELIST: "whitelist"}
 

@@ -33,20 +33,20 @@ ListKey = tuple[ListKind, bytes]
 
 _ENDS = frozenset(("until", "seconds", "minutes", "permanent"))
 
+# Of a CSV header, in any order.
 COLUMNS = (
     "kind", "user", "owner", "member", "until", "seconds", "minutes", "permanent", "on", "reason", "actor",
     "name", "portrait", "registered",
 )  # fmt: skip
-"""Of a CSV header, in any order."""
 
+# The columns of a CSV without a header, by kind; trailing ones may be left out.
 POSITIONAL: dict[str, tuple[str, ...]] = {
     kind: (*row.subject, *(() if row.ends == "never" else ("until",)), *row.line_fields)
     for kind, row in IMPORTED.items()
 }
-"""The columns of a CSV without a header, by kind; trailing ones may be left out."""
 
+# The keys of `IMPORTED`, which the command line offers as choices.
 Kind = Literal["ban", "mute", "blacklist", "whitelist", "whitelist-switch", "user"]
-"""The keys of `IMPORTED`, which the command line offers as choices."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _TRUE = frozenset(("true", "1", "yes", "on"))

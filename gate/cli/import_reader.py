@@ -32,25 +32,25 @@ from gate.core.file_text import UTF8_MARK, UTF16_MARKS
 from gate.errors import InvalidInput
 
 Format = Literal["ndjson", "csv"]
+# The line's number (the first is 1), and its fields, or only (owner, member), or the text of its error.
 Line = tuple[int, Mapping[str, object] | tuple[str, str] | str]
-"""The line's number (the first is 1), and its fields, or only (owner, member), or the text of its error."""
 
+# Ten thousand members of 64 bytes, with room; without a bound, a file without line ends would be read into memory.
 MAX_LINE_BYTES = 1 << 20
-"""Ten thousand members of 64 bytes, with room; without a bound, a file without line ends would be read into memory."""
+# Far above an id or a reason; what a forgotten quote may swallow before it is noticed.
 MAX_FIELD_CHARS = 4_096
-"""Far above an id or a reason; what a forgotten quote may swallow before it is noticed."""
 
 STDIN = "-"
+# Size of one read: fewer, longer reads leave more CPU time to parsing.
 READ_BYTES = 1 << 20
-"""Size of one read: fewer, longer reads leave more CPU time to parsing."""
 
 _FORMATS: dict[str, Format] = {".ndjson": "ndjson", ".jsonl": "ndjson", ".csv": "csv"}
 _GZIP_MAGIC = b"\x1f\x8b"
 
+# Entries a Batch: enough that each Partition gets scripts of a good size, parsed in about 20 ms.
 BATCH_ENTRIES = 10_000
-"""Entries a Batch: enough that each Partition gets scripts of a good size, parsed in about 20 ms."""
+# Lines read before the loop may send and receive again: about a millisecond.
 SLICE_LINES = 500
-"""Lines read before the loop may send and receive again: about a millisecond."""
 SHOWN_ERRORS = 20
 
 

@@ -32,19 +32,19 @@ if TYPE_CHECKING:
     from gate.store.bulk import BulkWriter
     from gate.store.writer import WriteReceipt
 
+# After the last write: a replicator may have much to catch up with.
 ACK_TIMEOUT_MS = 30_000
-"""After the last write: a replicator may have much to catch up with."""
 
+# At most so many lines are remembered, some 100 MB if each is a list of its own.
 FLUSH_ENTRIES = 500_000
-"""At most so many lines are remembered, some 100 MB if each is a list of its own."""
 
+# Called with file, line and problem.
 Refuse = Callable[[str, int, str], None]
-"""Called with file, line and problem."""
 
 _WORDS = {ListKind.BLACKLIST: "Blacklist", ListKind.WHITELIST: "Whitelist"}
 
+# Entries written, and how far they got.
 Done = tuple[int, Settled]
-"""Entries written, and how far they got."""
 
 
 @takes("app", "redis")

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from gate.cli.store_connection import Settled, StoreConnection
     from gate.core.model import AppFacts
 
+# Rows per request to the store.
 PAGE_ROWS = 1_000
-"""Rows per request to the store."""
+# More than a list may hold: all of it.
 MAX_LIMIT = 1 << 31
-"""More than a list may hold: all of it."""
 
 _Owner = Annotated[str, typer.Argument(metavar="OWNER", help="Whose list.")]
 _Members = Annotated[list[str], typer.Argument(metavar="MEMBER", help="Who is on it.")]

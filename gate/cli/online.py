@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 MINUTES = 60
 _BARS = "▁▂▃▄▅▆▇█"
 _UNKNOWN = "·"
+# The platform "" of a sample: see `Sample`.
 _REST = "(others)"
-"""The platform "" of a sample: see `Sample`."""
 
 
 @takes("app", "redis", "presence_redis", afar=True)

@@ -27,10 +27,10 @@ from typing import IO, cast
 from gate.errors import InvalidInput
 
 STDOUT = "-"
+# Mode of a new file: the lists of an App are private to it.
 PRIVATE_MODE = 0o600
-"""Mode of a new file: the lists of an App are private to it."""
+# The number of symbolic links that Linux follows.
 MAX_LINKS = 40
-"""The number of symbolic links that Linux follows."""
 
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/(?:self|\d+))/fd/(\d+)")
 _STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}

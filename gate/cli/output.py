@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+# The number of ids in one line; --json prints all of them.
 MAX_NAMED = 20
-"""The number of ids in one line; --json prints all of them."""
 
+# Characters that JSON does not escape and a terminal acts on or hides: C1 and bidi controls, line separators, marks.
 _UNPRINTABLE = re.compile("[\x7f-\xa0\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
-"""Characters that JSON does not escape and a terminal acts on or hides: C1 and bidi controls, line separators, marks."""
 
 JsonId = str | dict[str, str]
 

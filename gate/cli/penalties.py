@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from gate.store.app_writes import PenaltyKind
     from gate.store.penalties import Penalty
 
+# More than a command line holds in practice; past this, `gate import` is the tool.
 MAX_USERS_A_CALL = 10_000
-"""More than a command line holds in practice; past this, `gate import` is the tool."""
 
 Noun = Literal["bans", "mutes"]
 

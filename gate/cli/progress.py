@@ -10,8 +10,8 @@ from typing import Protocol
 from gate.cli.output import console, warn
 from gate.clock import monotonic_ms
 
+# Often enough to show that the command is running, rare enough for a log.
 PLAIN_EVERY_MS = 5_000
-"""Often enough to show that the command is running, rare enough for a log."""
 
 
 class Progress(Protocol):

@@ -31,17 +31,17 @@ if TYPE_CHECKING:
 
 PASSWORD, PASSWORD_FILE = "GATE_OPERATOR_PASSWORD", "GATE_OPERATOR_PASSWORD_FILE"
 MAX_PASSWORD_FILE_BYTES = 4_096
+# Of a connect, and of an answer: a write is answered within a second or two, a batch of checks in milliseconds.
 TIMEOUT_S = 15.0
-"""Of a connect, and of an answer: a write is answered within a second or two, a batch of checks in milliseconds."""
 MAX_ANSWER_BYTES = 64 << 20
+# The longest page that all listings of `/v1` give.
 PAGE_ROWS = 1_000
-"""The longest page that all listings of `/v1` give."""
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+# By the word of a refusal; mistakes of a call are `InvalidConfig`, and anything else is `Unavailable`.
 _FAULTS: Mapping[str, type[GateError]] = {
     "not-found": NotFound, "refused": Refused, "list-full": Refused, "user-limit": Refused, "stale": Stale,
 }  # fmt: skip
-"""By the word of a refusal; mistakes of a call are `InvalidConfig`, and anything else is `Unavailable`."""
 _MISTAKES = {"invalid", "too-long", "body-encoded"}
 
 
@@ -64,8 +64,8 @@ class Elsewhere(NamedTuple):
         return self
 
 
+# Where the command of this process acts; None: here.
 ELSEWHERE: ContextVar[Elsewhere | None] = ContextVar("elsewhere", default=None)
-"""Where the command of this process acts; None: here."""
 
 
 def node_only() -> InvalidInput:
@@ -245,8 +245,8 @@ def known_user(remote: Remote, user: bytes) -> Any:
         return None
 
 
+# How far a write got, the furthest first.
 APPLIED = ("all", "node", "pending")
-"""How far a write got, the furthest first."""
 
 
 def settled_of(answer: Mapping[str, Any]) -> Settled:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# The default wait of a write over HTTP.
 ACK_TIMEOUT_MS = 1_000
-"""The default wait of a write over HTTP."""
 
 _APPLIED_WORDS = {
     "all": "effective on every live node",

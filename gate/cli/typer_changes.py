@@ -46,8 +46,8 @@ def lay_out_plainly() -> None:
 
 
 _YES, _NO = frozenset({"1", "true", "t", "yes", "y", "on"}), frozenset({"0", "false", "f", "no", "n", "off", ""})
+# More digits than any number here has; Python itself refuses thousands.
 _MAX_NUMBER_CHARS = 40
-"""More digits than any number here has; Python itself refuses thousands."""
 
 
 def _switch(text: str) -> bool:

@@ -20,5 +20,5 @@ shown.
 
 from __future__ import annotations
 
+# Every page and file of the console is below this path.
 PREFIX = "/console/"
-"""Every page and file of the console is below this path."""

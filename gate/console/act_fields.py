@@ -32,10 +32,11 @@ from gate.errors import (
 from gate.http.forms import Form
 from gate.store.user_search import MAX_PART_BYTES
 
+# Of one form: 500 of 64 bytes, percent-encoded, fit in the 64 KiB that a body of the console may have.
 MAX_IDS = 500
-"""Of one form: 500 of 64 bytes, percent-encoded, fit in the 64 KiB that a body of the console may have."""
 
 NEVER, AT = "never", "at"
+# Values of the field `ends`: seconds, no end, or the moment in the field `until`.
 ENDS: Sequence[tuple[str, str]] = (
     ("600", N_("for 10 minutes")),
     ("3600", N_("for 1 hour")),
@@ -45,7 +46,6 @@ ENDS: Sequence[tuple[str, str]] = (
     (NEVER, N_("without end")),
     (AT, N_("until the moment")),
 )
-"""Values of the field `ends`: seconds, no end, or the moment in the field `until`."""
 DEFAULT_END = "86400"
 
 
@@ -65,6 +65,7 @@ class Failed(NamedTuple):
 
     def value(self, field: str) -> str:
         """What the field held, as text."""
+        # The first value: a refused form is only filled in again, whatever was wrong with it.
         values = self.form.fields.get(field, [])
         return values[0].decode("utf-8", "replace") if values else ""
 
@@ -86,6 +87,7 @@ def problem_text(fault: GateError, language: Language) -> str:
     """What to tell an operator of a fault."""
     text = language.gettext
     if isinstance(fault, InvalidInput):
+        # The core counts what was given; here the field's own `maxlength` has said how many fit.
         if fault.parameter == "reason":
             return text(N_("must be at most %(most)s characters"), most=MAX_REASON_CHARS)
         if fault.parameter == "match":
@@ -107,6 +109,7 @@ def problem_text(fault: GateError, language: Language) -> str:
     if isinstance(fault, ReactivationTooEarly):
         if fault.from_ms is None:
             return text(N_("The User is still being erased. Try again in some seconds."))
+        # Shown to the second: rounded up, so that the moment shown is late enough.
         return text(N_("The id can be reactivated from %(moment)s on."), moment=language.moment(fault.from_ms + 999))
     if isinstance(fault, TokensHeld):
         return text(
@@ -128,10 +131,12 @@ def end_of(context: ConsoleContext, form: Form) -> int:
             raise InvalidInput("ends", text(N_("must be one of the choices")))
         return context.now_ms + int(ends) * 1_000
     try:
+        # A field of the type datetime-local has no zone; the label says UTC.
         moment = datetime.fromisoformat((form.text("until") or "").removesuffix("Z"))
     except ValueError:
         raise InvalidInput("until", text(N_("must be a moment in UTC, such as 2030-01-31T18:00"))) from None
     until_ms = int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() * 1_000)
+    # Of this node's clock. An end that is past by Redis's would be imposed and void.
     if until_ms <= context.now_ms:
         raise InvalidInput("until", text(N_("must be in the future")))
     if until_ms > context.now_ms + LONGEST_DURATION_S * 1_000:
@@ -150,6 +155,7 @@ def sent_ids(context: ConsoleContext, form: Form, name: str = "id") -> list[byte
     if not values:
         raise InvalidInput(name, context.gettext(N_("choose at least one User")))
     try:
+        # Without `validate`, what is no base64 would be skipped, and another id be meant.
         ids = [b64decode(value, validate=True) for value in values]
     except binascii.Error:
         raise InvalidInput(name, context.gettext(N_("is not base64"))) from None
@@ -160,6 +166,7 @@ def typed_ids(context: ConsoleContext, form: Form, name: str = "users") -> list[
     """The ids of a text area, one in each line; in base64 where `<name>_as` says so. 1 to `MAX_IDS`, each once."""
     text = context.gettext
     lines = [line.strip() for line in (form.text(name) or "").splitlines()]
+    # A blank line at the end of a pasted list is no id.
     lines = [line for line in lines if line]
     if not lines:
         raise InvalidInput(name, text(N_("must hold at least one id")))
@@ -178,6 +185,7 @@ def profile_of(context: ConsoleContext, form: Form) -> tuple[str, str]:
         "name": N_("must be at most %(most)s characters"),
         "portrait": N_("must be at most %(most)s bytes"),
     }
+    # The first is enough: the form shows one problem, at its field.
     for field, _ in profile_mistakes(name, portrait):
         bound = MAX_NAME_CHARS if field == "name" else MAX_PORTRAIT_BYTES
         raise InvalidInput(field, context.gettext(most[field], most=bound))
@@ -194,6 +202,7 @@ def require_registrable(context: ConsoleContext, user: bytes) -> None:
 
 
 def _checked_ids(context: ConsoleContext, ids: Sequence[bytes], name: str) -> list[bytes]:
+    # Each once, in order: messages count Users.
     found = list(dict.fromkeys(ids))
     if len(found) > MAX_IDS:
         raise InvalidInput(name, context.gettext(N_("must be at most %(most)s ids"), most=MAX_IDS))

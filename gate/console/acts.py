@@ -33,8 +33,8 @@ from gate.store.writer import Attribution, WriteReceipt
 
 CONFIRMED = "confirmed"
 REASON = "reason"
+# Of a message in an address: browsers and proxies take 8,000 bytes of one, and a Chinese character takes up to 9.
 MAX_SAID_CHARS = 500
-"""Of a message in an address: browsers and proxies take 8,000 bytes of one, and a Chinese character takes up to 9."""
 
 
 def attribution(context: ConsoleContext, form: Form) -> Attribution:
@@ -54,6 +54,7 @@ def ask_first(
 
     Texts are in the operator's language. They may hold ids: templates escape them.
     """
+    # Repeats included: a form with many ids holds the same field many times.
     kept = [
         (name, value.decode("utf-8", "replace"))
         for name, values in form.fields.items()
@@ -70,6 +71,7 @@ def ask_first(
         back=back,
         kept=kept,
         confirmed=CONFIRMED,
+        # The act's own address with its query, as it was asked for: never decoded, so it can't be another.
         action=context.request.raw_path,
         reason=form.text(REASON) or "",
     )
@@ -77,8 +79,11 @@ def ask_first(
 
 def done(context: ConsoleContext, place: str, text: str) -> web.Response:
     """Lead to a page of this console, which says what was done. `place` is `/console/…`, with or without a query."""
+    # Cut before it is signed: what is shown must be what was signed.
     known, said = context.operator, text if len(text) <= MAX_SAID_CHARS else text[: MAX_SAID_CHARS - 1] + "…"
+    # Bound to this operator's cookie: in another browser the address says nothing.
     message = sealed_message(known.operator, known.cookie, said, context.deps.now_ms())
+    # 303: a reload of the page must not send the form again.
     return see_other(f"{place}{'&' if '?' in place else '?'}{query_of(**{SAID_FIELD: message})}")
 
 
@@ -89,11 +94,13 @@ def writes(context: ConsoleContext, form: Form) -> AppWrites:
 
 async def how_far(context: ConsoleContext, written: WriteReceipt | None) -> str:
     """Wait until a write is effective; a sentence for the message if not every node has it yet, else ""."""
+    # Nothing had to be written, for example a registration of who is registered.
     if written is None:
         return ""
     effect = await context.effective(written)
     if effect.applied == "all":
         return ""
+    # This node's own checks are right already; a router on another may see it a moment later.
     if effect.applied == "node":
         return " " + context.gettext(N_("This node applies it; other nodes have not confirmed it yet."))
     return " " + context.gettext(N_("It is written, and takes effect as soon as the nodes have read it."))
@@ -105,6 +112,7 @@ def back_to_check(context: ConsoleContext, form: Form) -> str:
         return ""
     try:
         pair = [b64decode(form.one(name) or b"", validate=True) for name in ("check_from", "check_to")]
+    # A link that was cut: the act is done all the same, and leads to its usual page.
     except binascii.Error:
         return ""
     sender, recipient = map(quote_from_bytes, pair)

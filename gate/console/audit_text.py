@@ -24,8 +24,8 @@ from gate.store.writer import Origin
 
 MAX_SHOWN_MEMBERS = 5
 MAX_SHOWN_VALUE_CHARS = 200
+# Also behind blanks and line breaks, which some spreadsheets leave out.
 _FORMULA = ("=", "+", "-", "@")
-"""Also behind blanks and line breaks, which some spreadsheets leave out."""
 CSV_COLUMNS = (
     "at", "what", "user", "user_base64", "about", "details", "actor", "by", "by_name", "request_id", "address", "reason",
 )  # fmt: skip
@@ -55,6 +55,7 @@ def shown_entry(entry: AuditEntry, language: Language) -> EntryShown:
         details.append(language.gettext("until %(moment)s", moment=language.moment(entry.until_ms)))
     return EntryShown(
         entry.at_ms,
+        # A kind that a newer node wrote is shown by its word.
         language.gettext(AUDIT_KINDS.get(entry.kind, entry.kind)),
         named(entry.user) if entry.user else None,
         "",
@@ -88,6 +89,7 @@ def ndjson(entry: AuditEntry | DeploymentEntry) -> bytes:
 def csv_line(cells: Sequence[str]) -> bytes:
     """A line of CSV whose cells no spreadsheet takes for formulas."""
     text = io.StringIO()
+    # An apostrophe makes it text in spreadsheets; a reader of the file has to know, hence the docs.
     csv.writer(text).writerow([f"'{cell}" if cell.lstrip().startswith(_FORMULA) else cell for cell in cells])
     return text.getvalue().encode("utf-8", "backslashreplace")
 
@@ -96,8 +98,10 @@ def csv_cells(entry: AuditEntry | DeploymentEntry) -> list[str]:
     """The cells of `CSV_COLUMNS`."""
     user = named(entry.user) if isinstance(entry, AuditEntry) and entry.user else None
     about = "" if isinstance(entry, AuditEntry) else entry.about
+    # JSON in a cell: kinds differ in what they have, and columns do not.
     details = msgspec.json.encode(_details(entry)).decode()
     who = (entry.by, entry.origin.kind, entry.origin.name, entry.origin.request_id, entry.origin.address, entry.why)
+    # With milliseconds: entries of one second keep their order when they are sorted.
     moment = f"{shown_moment(entry.at_ms)[:-1]}.{entry.at_ms % 1_000:03}Z"
     return [moment, entry.kind, user.text if user else "", user.base64 if user else "", about, details, *who]
 
@@ -160,6 +164,7 @@ def _value(value: object, language: Language) -> str:
         secrets = language.ngettext("%(num)s secret", "%(num)s secrets", value["secret_count"])
         return f"{', '.join(value['scopes'])} ({secrets})"
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    # The page only; exports have the whole value.
     cut = text if len(text) <= MAX_SHOWN_VALUE_CHARS else text[: MAX_SHOWN_VALUE_CHARS - 1] + "…"
     return shown_text(cut) or '""'
 
@@ -167,6 +172,7 @@ def _value(value: object, language: Language) -> str:
 def _by(origin: Origin, actor: str, language: Language) -> str:
     """Who was authenticated, and the actor if it is another name."""
     who = language.gettext(ORIGIN_KINDS[origin.kind], name=shown_text(origin.name))
+    # The actor is the caller's word; it says something only where it differs from who was authenticated.
     if not actor or actor == origin.name:
         return who.strip()
     return language.gettext(N_("%(who)s, for %(actor)s"), who=who.strip(), actor=shown_text(actor))

@@ -19,20 +19,20 @@ from typing import NamedTuple
 
 from gate.core.presence import SAMPLE_EVERY_MS, Sample
 
+# A reader can't distinguish more lines in one chart.
 MAX_LINES = 8
-"""A reader can't distinguish more lines in one chart."""
+# The name of what is summed.
 REST = ""
-"""The name of what is summed."""
+# Samples from one row of the table to the next.
 ROW_EVERY = 20
-"""Samples from one row of the table to the next."""
+# One sample that came late is no gap; two that are missing are.
 GAP_MS = SAMPLE_EVERY_MS * 5 // 2
-"""One sample that came late is no gap; two that are missing are."""
+# The box that lines are drawn in.
 WIDTH, HEIGHT = 1_000, 100
-"""The box that lines are drawn in."""
+# Per cent: a label so near to an end of its axis would run out of the page, or, moved in, into the next one on a telephone.
 EDGE = 5.0
-"""Per cent: a label so near to an end of its axis would run out of the page, or, moved in, into the next one on a telephone."""
+# Of the scale: below that, ticks of whole Sessions would be one on the other.
 LEAST_TOP = 4
-"""Of the scale: below that, ticks of whole Sessions would be one on the other."""
 
 Values = Sequence[tuple[int, float]]
 Series = Mapping[str, Values]
@@ -92,6 +92,7 @@ def chart(
     """All of these as lines on one scale, which reaches `top` at least, and `least_top` however low the values are."""
     most = max([top, least_top, *(most_of(values) for values in series.values())])
     step = _step(most)
+    # Rounded up without floats going one step too far.
     steps = -int(-most // step)
     highest = steps * step
     times = sorted({at_ms for values in series.values() for at_ms, _ in values if from_ms <= at_ms})

@@ -23,8 +23,8 @@ from gate.errors import InvalidInput
 from gate.http.forms import Form
 
 TEXT, BASE64 = "text", "base64"
+# Ids that a question about many names.
 NAMED_IN_QUESTION = 10
-"""Ids that a question about many names."""
 
 
 class Named(NamedTuple):
@@ -52,7 +52,9 @@ class Asked(NamedTuple):
 
 def named(raw: bytes) -> Named:
     """The spellings of an id."""
+    # Escaped, so it may differ from the id: then the field takes base64.
     text = shown_id(raw)
+    # Blanks around it would be lost to a reader, and to a browser's copy and paste.
     is_plain = text.encode() == raw and text == text.strip()
     field = (text, TEXT) if is_plain else (b64encode(raw).decode(), BASE64)
     return Named(text, quote_from_bytes(raw, safe=""), *field)
@@ -65,10 +67,13 @@ def asked(form: Form, name: str) -> Asked:
         if given is None:
             return Asked(None, "", "", written_as if written_as == BASE64 else TEXT)
         if written_as == TEXT:
+            # As bytes: a link may name an id that is no UTF-8.
             raw = user_id(given, name)
+            # Not the text itself: what can't stand in a text field comes back as base64.
             return Asked(raw, "", *named(raw)[2:])
         if written_as != BASE64:
             raise InvalidInput(f"{name}_as", "must be text or base64")
+        # Shown again in the field, whatever it was.
         text = given.decode("ascii", "backslashreplace")
         return _from_base64(text, name)
     except InvalidInput as fault:
@@ -77,6 +82,7 @@ def asked(form: Form, name: str) -> Asked:
 
 def _from_base64(text: str, name: str) -> Asked:
     try:
+        # Padding is often lost where base64 is copied from, and the URL's alphabet is as good.
         raw = b64decode(text.translate(_URLSAFE).rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), validate=True)
         return Asked(user_id(raw, name), "", text, BASE64)
     except InvalidInput as fault:

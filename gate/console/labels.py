@@ -6,6 +6,7 @@ from gate.console.languages import N_
 from gate.core.verdict import Word
 from gate.store.writer import OriginKind
 
+# What each word says of a pair.
 VERDICTS: dict[Word, str] = {
     "allowed": N_("no rule denies it"),
     "sender-unknown": N_("the sender is not registered, and this App requires that"),
@@ -17,8 +18,8 @@ VERDICTS: dict[Word, str] = {
     "not-whitelisted": N_("the recipient's Whitelist is on, and the sender is not on it"),
     "blacklisted": N_("the sender is on the recipient's Blacklist"),
 }
-"""What each word says of a pair."""
 
+# What each rule asks, in the order in which they are asked.
 RULES: dict[str, str] = {
     "sender-unknown": N_("Where the App requires registration, the sender must be registered"),
     "sender-deactivated": N_("The sender must not be deactivated"),
@@ -29,18 +30,18 @@ RULES: dict[str, str] = {
     "not-whitelisted": N_("If the recipient's Whitelist is on, the sender must be on it"),
     "blacklisted": N_("The sender must not be on the recipient's Blacklist"),
 }
-"""What each rule asks, in the order in which they are asked."""
 
+# What the rules look at, as `Language.facts` names it.
 FACT_NAMES = (
     N_("registered"), N_("require registered"), N_("deactivated"), N_("banned until"), N_("muted until"),
     N_("whitelist on"), N_("app whitelists"), N_("list policy"), N_("size"), N_("entry until"),
 )  # fmt: skip
-"""What the rules look at, as `Language.facts` names it."""
 
 ROLE_NAMES = (N_("viewer"), N_("operator"), N_("admin"))
 ENVIRONMENT_NAMES = (N_("development"), N_("production"))
 SIGNED_IN_BY = (N_("password"), N_("proxy"))
 
+# What a node's Replica does.
 NODE_STATES = {
     "none": N_("no Replica yet"),
     "loading": N_("loading"),
@@ -50,16 +51,16 @@ NODE_STATES = {
     "reloading": N_("reloading"),
     "stopped": N_("stopped"),
 }
-"""What a node's Replica does."""
 
+# What was done to a User, for the list of the latest acts.
 RECENT = {
     "ban-imposed": N_("banned"),
     "mute-imposed": N_("muted"),
     "kicked": N_("kicked"),
     "user-deactivated": N_("deactivated"),
 }
-"""What was done to a User, for the list of the latest acts."""
 
+# What an entry of the audit says was done.
 AUDIT_KINDS: dict[str, str] = {
     "app-set": N_("App changed"),
     "app-removed": N_("App removed"),
@@ -86,8 +87,8 @@ AUDIT_KINDS: dict[str, str] = {
     "profile-changed": N_("profile changed"),
     "token-minted": N_("Token minted"),
 }
-"""What an entry of the audit says was done."""
 
+# What an entry of the deployment's audit says was done.
 DEPLOYMENT_KINDS: dict[str, str] = {
     "app-created": N_("App created"),
     "app-changed": N_("App changed"),
@@ -100,8 +101,8 @@ DEPLOYMENT_KINDS: dict[str, str] = {
     "console-sessions-ended": N_("sessions ended"),
     "facts-lost": N_("facts lost"),
 }
-"""What an entry of the deployment's audit says was done."""
 
+# Who did it, as Gate authenticated it.
 ORIGIN_KINDS: dict[OriginKind, str] = {
     "app": N_("the App %(name)s"),
     "key": N_("the key %(name)s"),
@@ -111,4 +112,3 @@ ORIGIN_KINDS: dict[OriginKind, str] = {
     "node": N_("node %(name)s"),
     "unknown": N_("not known %(name)s"),
 }
-"""Who did it, as Gate authenticated it."""

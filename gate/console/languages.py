@@ -48,11 +48,14 @@ class Language:
 
     def gettext(self, text: str, **values: object) -> str:
         """The text in this language, with its `%(name)s` filled in if values are given."""
+        # The English text is the key, so a missing translation is English, not an error.
         found = self._texts.get(text, text)
+        # Without values no `%` is looked at: a text may hold a per cent sign.
         return found % values if values else found
 
     def ngettext(self, one: str, many: str, count: int, **values: object) -> str:
         """The text for this count. `%(num)s` is the count, with separators."""
+        # Chinese has one form for all counts; English is not in the catalog, and has its two here.
         found = self._texts.get(one) or (one if count == 1 else many)
         return found % {"num": f"{count:,}", **values}
 
@@ -85,6 +88,7 @@ class Language:
     def _fact(self, name: str, fact: object) -> str:
         if fact is None:
             return self.gettext("none")
+        # Before the number: a bool is an int too.
         if isinstance(fact, bool):
             return self.gettext("yes") if fact else self.gettext("no")
         if isinstance(fact, int) and name.endswith("until"):
@@ -104,27 +108,31 @@ _DURATIONS = {
 
 def _read(name: str) -> dict[str, str]:
     catalog = polib.pofile(str(CATALOGS / name))
+    # At import, some 10 ms: the console itself is imported with the first page.
     return {one.msgid: one.msgstr_plural[0] if one.msgid_plural else one.msgstr for one in catalog}
 
 
+# By the code that addresses and the cookie have.
 LANGUAGES = {
     _ENGLISH: Language(_ENGLISH, "en", "English", {}),
     "zh": Language("zh", "zh-CN", "中文", _read("zh.po")),
 }
-"""By the code that addresses and the cookie have."""
 ENGLISH = LANGUAGES[_ENGLISH]
 
 
 def chosen(cookie: str, accepted: str) -> Language:
     """The language of a browser with this cookie and this `Accept-Language`; English where neither says another."""
+    # A person's own choice, before what the browser was installed with.
     if cookie in LANGUAGES:
         return LANGUAGES[cookie]
+    # Stable, so of equal weights the browser's first choice wins.
     wanted = sorted(_wanted(accepted), key=lambda one: -one[0])
     return next((LANGUAGES[code] for quality, code in wanted if quality > 0 and code in LANGUAGES), ENGLISH)
 
 
 def _wanted(accepted: str) -> list[tuple[float, str]]:
     found: list[tuple[float, str]] = []
+    # A header may be as long as the server lets it; languages come first.
     for part in accepted[:1_000].split(","):
         tag, _, quality = part.partition(";q=")
         try:

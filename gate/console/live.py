@@ -26,17 +26,17 @@ from gate.errors import GateError, StoreUnavailable, Unavailable
 from gate.replica.reader import app_of
 
 MAX_OF_OPERATOR = 8
+# In one process. Each costs some reads of Redis every two seconds.
 MAX_OPEN = 64
-"""In one process. Each costs some reads of Redis every two seconds."""
 RETRY_MS = 3_000
+# How long a stream may outlive its session.
 VERIFIED_EVERY_MS = 5_000
-"""How long a stream may outlive its session."""
+# How often it is looked whether the reader is still there: one that left takes the place of another.
 LOOK_MS = 1_000
-"""How often it is looked whether the reader is still there: one that left takes the place of another."""
+# Something is sent at least so often: proxies close what is silent for a minute.
 BEAT_MS = 15_000
-"""Something is sent at least so often: proxies close what is silent for a minute."""
+# How long a reader may take nothing while its buffers are full.
 SLOW_S = 20.0
-"""How long a reader may take nothing while its buffers are full."""
 
 _END = "event: end\ndata:\n\n"
 _HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "X-Accel-Buffering": "no", **NOT_KEPT, **SEAL}

@@ -36,6 +36,7 @@ _POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+# On every answer, redirects and refusals included.
 SEAL = {
     "Content-Security-Policy": _POLICY,
     "X-Frame-Options": "DENY",
@@ -45,14 +46,14 @@ SEAL = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-"""On every answer, redirects and refusals included."""
 NOT_KEPT = {"Cache-Control": "no-store"}
+# In an address: the language that the browser is to have from now on.
 LANGUAGE_FIELD = "lang"
-"""In an address: the language that the browser is to have from now on."""
+# In an address: what was done, signed (`gate.console.acts.done`).
 SAID_FIELD = "said"
-"""In an address: what was done, signed (`gate.console.acts.done`)."""
 # The attributes by which templates link. A blank before the name: in text of others quotes are escaped, so none can follow it.
 _LINK = re.compile(rb'( (?:href|src|action|formaction|data-live|data-goes-on)=")(/console/)')
+# Values of the frame around each page when no operator is signed in.
 _SIGNED_OUT: dict[str, Any] = {
     "operator": None,
     "app": None,
@@ -61,7 +62,6 @@ _SIGNED_OUT: dict[str, Any] = {
     "said": None,
     "in_languages": (),
 }
-"""Values of the frame around each page when no operator is signed in."""
 
 
 async def static_file(context: ConsoleContext) -> web.StreamResponse:
@@ -101,8 +101,8 @@ def _made_environment(language: Language) -> Environment:
     return made
 
 
+# By language: a template is compiled once for each that is used.
 TEMPLATES = {code: _made_environment(language) for code, language in LANGUAGES.items()}
-"""By language: a template is compiled once for each that is used."""
 
 
 def page(context: ConsoleContext, template: str, status: int = 200, **values: Any) -> web.Response:

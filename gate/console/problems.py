@@ -10,6 +10,7 @@ import re
 
 from gate.console.languages import N_, Language
 
+# A test raises each of them where it comes from, so none outlives its error.
 PROBLEMS: tuple[str, ...] = (
     # Ids and fields.
     N_("is required"),
@@ -67,11 +68,10 @@ PROBLEMS: tuple[str, ...] = (
     N_("this node's facts are %(age)s ms old, and the deployment refuses past %(most)s ms"),
     N_("no status page at %(path)s: the replicator has not run here yet"),
 )  # fmt: skip
-"""A test raises each of them where it comes from, so none outlives its error."""
 
 _NUMBERS = frozenset(("least", "most", "count", "at", "now", "age"))
+# Values that are words of the catalog themselves.
 _IN_CATALOG = frozenset(("role", "own"))
-"""Values that are words of the catalog themselves."""
 
 
 def _pattern(text: str) -> re.Pattern[str]:

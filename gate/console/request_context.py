@@ -112,6 +112,7 @@ class ConsoleContext(RequestContext):
     @property
     def agent(self) -> str:
         """What the browser calls itself, as far as it can be shown."""
+        # Shown to other operators, so what can't be printed is left out, and the rest is cut.
         named = self.request.headers.get("User-Agent", "")[:MAX_AGENT_CHARS]
         return "".join(character for character in named if character.isprintable())
 
@@ -129,13 +130,16 @@ class ConsoleContext(RequestContext):
     def is_https(self) -> bool:
         """Whether the browser came by TLS, as `--public-url` or a proxy says: a lie makes the liar's own cookie stricter."""
         options = self.deps.options
+        # What the deployment says, before what any proxy forwards.
         if options.public_url:
             return options.public_url.startswith("https:")
+        # Anybody can send X-Forwarded-Proto; only a trusted proxy is believed.
         is_trusted = is_believed(self.request, options.trusted_proxies)
         return self.request.secure or (is_trusted and forwarded_proto(self.request) == "https")
 
     def may(self, role: OperatorRole) -> bool:
         """Whether the operator may do now what needs this role. False for every operator while Redis is unreachable."""
+        # Buttons vanish with Redis away; `sent` refuses the act itself.
         return not self.operator.away and may(self.operator.operator.role, role)
 
     def form_token(self) -> str:
@@ -148,8 +152,10 @@ class ConsoleContext(RequestContext):
 
     async def sent(self) -> Form:
         """The form that an operator posted, whose role the router has checked. `FormForeign`, `StoreUnavailable`."""
+        # Before the body is read: a form of another site costs nothing.
         refuse_foreign_origin(self.request, self.deps)
         form = await self.form()
+        # The token is derived from the cookie, so one of an earlier sign-in is refused too.
         if not is_same(form.text(FORM_FIELD) or "", self.form_token()):
             raise FormForeign("the form is of another sign-in: go back, reload the page, and send the form again")
         # A viewer's acts concern its own sessions, and have their own answer while Redis is away.
@@ -158,8 +164,8 @@ class ConsoleContext(RequestContext):
         return form
 
 
+# What answers a request.
 View = Callable[[ConsoleContext], Awaitable[web.StreamResponse]]
-"""What answers a request."""
 
 
 def refuse_foreign_origin(request: web.Request, deps: Deps) -> None:
@@ -167,8 +173,10 @@ def refuse_foreign_origin(request: web.Request, deps: Deps) -> None:
 
     Behind a proxy that rewrites `Host`, what it forwards counts: another site's page can't make a browser send that header.
     """
+    # Browsers send it with each POST; its absence is refused, since another client needs no console.
     origin = request.headers.get("Origin", "")
     host = _host_of(origin)
+    # Host and public URL without the scheme: behind a proxy that ends TLS it differs.
     ours = {request.headers.get("Host", "").lower(), urlsplit(deps.options.public_url).netloc.lower()}
     if is_believed(request, deps.options.trusted_proxies):
         ours.add(forwarded_host(request))

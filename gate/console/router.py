@@ -30,10 +30,10 @@ from gate.http.operators import OperatorAuth
 from gate.http.routing import LOGGED_PATH, UNKNOWN
 from gate.http.sign_ins import ProxyUntrusted, asserted_by_proxy
 
+# True if an operator is signed in: only operators see the address of Redis and why it can't be reached.
 _IS_KNOWN = web.RequestKey("is_known", bool)
-"""True if an operator is signed in: only operators see the address of Redis and why it can't be reached."""
+# Of faults that the APIs word otherwise, or never meet.
 _STATUSES: tuple[tuple[type[GateError], int], ...] = ((FormForeign, 403), (ProxyUntrusted, 403), (AppUnknown, 404))
-"""Of faults that the APIs word otherwise, or never meet."""
 _TITLES = {
     400: N_("That could not be read"),
     403: N_("That is not allowed"),
@@ -46,13 +46,13 @@ _TITLES = {
     503: N_("That is not possible at the moment"),
 }
 _OTHER_TITLE = N_("That did not work")
+# What the most frequent refusals say in other languages, before the details.
 _REASONS: tuple[tuple[type[GateError], str], ...] = (
     (FormForeign, N_("The form is not from a page of this console, or from another sign-in. Load the page again.")),
     (AppUnknown, N_("There is no such App, or it is not one of yours. If it was made just now, load this page again.")),
     (RoleInsufficient, N_("Your role does not permit this.")),
     (PathUnknown, N_("The console has no such page.")),
 )
-"""What the most frequent refusals say in other languages, before the details."""
 _LANGUAGE_KEPT_S = 365 * 86_400
 
 
@@ -66,8 +66,10 @@ class ConsoleRouter:
 
     async def answer(self, request: web.Request, deps: Deps) -> web.StreamResponse:
         """The answer to any request below the prefix."""
+        # Kept for `refusal`, which is called without them.
         self._deps = deps
         response = await self._answer(request, deps)
+        # On every answer, also files and redirects: nothing here is for another site's frame.
         response.headers.update(SEAL)
         return below(deps.options.public_path, response)
 
@@ -96,11 +98,14 @@ class ConsoleRouter:
         return below(self._deps.options.public_path if self._deps is not None else "", response)
 
     async def _answer(self, request: web.Request, deps: Deps) -> web.StreamResponse:
+        # `/console` without its slash; relative links would lead elsewhere.
         if len(request.path) < len(PREFIX):
             return see_other(PREFIX)
         rest = request.path[len(PREFIX) :]
+        # Set before anything can fail: a log must not hold an App's key or a guessed path.
         request[LOGGED_PATH] = _template_of(rest)
         context = ConsoleContext(request, deps, deps.now_ms(), self._session_auth, self._last_read)
+        # Before cookies and languages are read: files are the same for everybody.
         if rest in STATIC:
             return await _chosen(STATIC[rest], request)(context)
         if (changed := _changed_language(context)) is not None:
@@ -111,23 +116,29 @@ class ConsoleRouter:
         if rest in OPEN:
             return await _chosen(OPEN[rest], request)(context)
         key, _, name = rest.partition("/")
+        # A page of the deployment wins: no App's key can shadow it, since its pages lie a part deeper.
         page = OF_ALL.get(rest) or (OF_APP.get(name) if key else None)
         context.known = await self._session_auth.known(
             deps.store,
             request.cookies.get(SESSION_COOKIE, ""),
             context.now_ms,
             context.asserted,
+            # A page that renews itself would keep a session open for ever.
             counts=page is None or not page.renewed,
         )
         request[_IS_KNOWN] = context.known is not None
         if context.known is None:
+            # A stream can't follow a redirect to a form: its event makes the page load itself again.
             return ended() if page is not None and page.renewed else see_other(sign_in_place(request))
         request[WHO] = {"operator": context.known.operator.name}
         called_by(request, deps, "operator", context.known.operator.name)
         if page is None:
+            # Only after the sign-in: strangers learn of no page whether it exists.
             raise PathUnknown(f"the console has no page {request.path[:200]}")
         if rest not in OF_ALL:
+            # Before the role: an App that is not one's own looks as if it were not there.
             _choose_app(context, key)
+        # Before the role, so that a GET of an act says which method it takes.
         view = _chosen(page, request)
         _refuse_role(context, page)
         context.navigation = _navigation(context, "" if rest in OF_ALL else key, page.path)
@@ -150,12 +161,14 @@ def _changed_language(context: ConsoleContext) -> web.Response | None:
     """The way back to the page, with the language that its address asks for; None if it asks for none."""
     place, _, query = context.request.raw_path.partition("?")
     parts = query.split("&")
+    # On the raw query: decoded and encoded again, an id of any bytes would not survive.
     asked = [part for part in parts if part.startswith(f"{LANGUAGE_FIELD}=")]
     if context.request.method != "GET" or not asked or not place.startswith(PREFIX):
         return None
     rest = "&".join(part for part in parts if part not in asked)
     response = see_other(f"{place}?{rest}" if rest else place)
     code = asked[-1].partition("=")[2]
+    # An unknown one is dropped from the address, and the browser keeps what it has.
     if code in LANGUAGES:
         response.set_cookie(
             LANGUAGE_COOKIE, code, max_age=_LANGUAGE_KEPT_S, path=PREFIX, httponly=True, samesite="Lax",
@@ -198,6 +211,7 @@ def _template_of(rest: str) -> str:
 
 
 def _chosen(page: Page, request: web.Request) -> View:
+    # aiohttp sends no body to a HEAD, so the view of GET answers it.
     view = page.methods.get("GET" if request.method == "HEAD" else request.method)
     if view is None:
         raise MethodWrong(request.method, ", ".join(sorted(page.methods)))

@@ -50,6 +50,7 @@ class SessionAuth:
         self._operator_auth = operator_auth
         self.sign_ins = operator_auth.sign_ins
         self._monotonic = monotonic
+        # Shared memory: HTTP may have several processes, and the next request may meet another.
         self._seen = operator_auth.shared.recalled
         self._signed_out = operator_auth.shared.signed_out
 
@@ -67,6 +68,7 @@ class SessionAuth:
         self, store: Store, asserted: Asserted, address: str, now_ms: int, agent: str = ""
     ) -> str | None:
         """Open a session of the person that a trusted proxy names; its cookie, or None if that is no operator."""
+        # In the place of a password's hash, which such an account lacks: it ends with its session.
         key = secrets.token_urlsafe(32)
         operator = asserted.operator(await store.operators.get(asserted.name), key)
         if operator is None:
@@ -86,11 +88,14 @@ class SessionAuth:
         does not remember a check of the cookie.
         """
         cookie = read_cookie(shown)
+        # Without a read of Redis: forged and expired cookies cost it nothing.
         if cookie is None or cookie.until_ms <= now_ms or self._signed_out.get((_digest(shown),)) is not None:
             return None
+        # The proxy says who sits there now; another person's cookie in the same browser is void.
         if asserted is not None and asserted.name != cookie.name:
             return None
         try:
+            # Account and session in one trip, before the signature: the account is what signs.
             found = await store.console_sessions.find(cookie.name, cookie.session)
         except InvalidInput:  # no operator can have this name
             return None
@@ -100,9 +105,11 @@ class SessionAuth:
                 raise
             return None if seen.sso and asserted is None else Known(seen, shown, cookie.session, str(fault))
         operator = _operator_of(found, asserted)
+        # Forgotten too, so that it is not recalled when Redis goes away.
         if operator is None or not is_genuine(cookie, operator):
             self.forget(shown)
             return None
+        # Not with each request: a write a minute is exact enough for half an hour of idleness.
         if counts and found.is_due:
             await _touch(store, cookie.session)
         self._note(cookie, operator)
@@ -113,6 +120,7 @@ class SessionAuth:
         self.forget(shown)
         digest, cookie = _digest(shown), read_cookie(shown)
         assert cookie is not None, "a known cookie can be read"
+        # First in this node's memory, then in Redis: with Redis away the cookie is refused here at least.
         with self._signed_out.turn:
             self._signed_out.put((digest,), b"")
         try:

@@ -23,11 +23,12 @@ from itsdangerous import Signer
 
 from gate.core.operators import Operator
 
+# All of it is bounded, so that nothing long is decoded or hashed before it is known to be ours.
 _COOKIE = re.compile(r"2\.([A-Za-z0-9_-]{2,88})\.([A-Za-z0-9_-]{16})\.(\d{13})\.[A-Za-z0-9_-]{43}")
 
 
+# How long the address of a page may say what was done: who loads it later should not read that as news.
 SAID_FOR_MS = 60_000
-"""How long the address of a page may say what was done: who loads it later should not read that as news."""
 
 
 class SessionCookie(NamedTuple):
@@ -94,6 +95,7 @@ def _message_seal(operator: Operator, cookie: str, message: str) -> str:
 
 
 def _signer(operator: Operator, purpose: str) -> Signer:
+    # NUL can't be in a name or a role: no two accounts have the same text.
     account = f"gate console\0{operator.name}\0{operator.role}\0{operator.created_at_ms}\0{purpose}"
     return Signer(operator.password_hash, salt=account, key_derivation="hmac", digest_method=sha256)
 

@@ -27,8 +27,8 @@ GROUPS: dict[SettingGroup, str] = {
     "limits": N_("Limits"),
 }
 YES, NO = "yes", "no"
+# Before the name of a field: the digest of what the page showed in it.
 WAS = "was-"
-"""Before the name of a field: the digest of what the page showed in it."""
 _MAX_DIGITS = 16
 
 FieldKind = Literal["choice", "number", "text", "lines"]
@@ -60,8 +60,10 @@ def setting_fields(
 ) -> list[SettingField]:
     """All fields, with the values of the App or, where a form was refused, what was sent."""
     fields = []
+    # A setting that a later version adds has its field here without a change.
     for name, setting in SETTINGS.items():
         text = _text_of(getattr(facts, name))
+        # A disabled field is not sent: it shows what is stored, not nothing.
         value = text if sent is None or not sent.has(name) else _sent_text(sent, name)
         fields.append(
             SettingField(
@@ -72,6 +74,8 @@ def setting_fields(
                 _kind_of(name),
                 [(word, language.gettext(word)) for word in _words_of(name)],
                 value,
+                # A refused form keeps the digest of the first page: else its changes would look like no
+                # changes.
                 _digest(text) if sent is None else _sent_text(sent, WAS + name),
                 language.gettext(_text_of(default_of(name))),
                 _allowed(name, language),
@@ -87,12 +91,14 @@ def sent_changes(form: Form) -> tuple[dict[str, Any], dict[str, InvalidInput]]:
     changes: dict[str, Any] = {}
     mistakes: dict[str, InvalidInput] = {}
     for name in SETTINGS:
+        # Digests, not values: a value in a hidden field would double the 64 KiB that a body may have.
         if not form.has(name) or _digest(_sent_text(form, name)) == _sent_text(form, WAS + name):
             continue
         try:
             changes[name] = _read(name, _sent_text(form, name))
         except InvalidInput as mistake:
             mistakes[name] = mistake
+    # Of those that could be read; both kinds are shown at once.
     mistakes |= {mistake.parameter: mistake for mistake in setting_mistakes(changes)}
     return changes, mistakes
 
@@ -110,9 +116,11 @@ def _read(name: str, text: str) -> Any:
         if text not in words:
             raise InvalidInput(name, f"must be one of {', '.join(words)}")
         return text == YES if isinstance(default, bool) else text
+    # Empty is a value of its own here: the environment's default applies.
     if default is None and not text:
         return None
     if isinstance(default, int) or default is None:
+        # `int` would take blanks, underscores and digits of other scripts.
         digits = text.removeprefix("-")
         if not (digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS):
             raise InvalidInput(name, "must be a whole number")
@@ -120,6 +128,7 @@ def _read(name: str, text: str) -> Any:
     if isinstance(default, frozenset):
         return frozenset(_lines(text))
     if isinstance(default, dict):
+        # A person writes lines; the parser has the command line's commas.
         return parse_limits(",".join(_lines(text))) if text else {}
     return text
 
@@ -130,6 +139,7 @@ def _text_of(value: object) -> str:
     if isinstance(value, bool):
         return YES if value else NO
     if isinstance(value, frozenset):
+        # Sorted: the digest must not depend on the order in a set.
         return "\n".join(sorted(value))
     if isinstance(value, dict):
         return "\n".join(f"{name}={rate}" for name, rate in sorted(value.items()))

@@ -36,6 +36,7 @@ class Console:
 
     async def answer(self, request: web.Request, deps: Deps) -> web.StreamResponse:
         """One request."""
+        # Read once: another request may set it while this one waits.
         router = self._router
         if router is None:
             opened = await asyncio.to_thread(_opened, self._operator_auth)
@@ -44,6 +45,7 @@ class Console:
 
     def refusal(self, request: web.Request, fault: GateError) -> web.StreamResponse:
         """A page that says what went wrong."""
+        # Not loaded, for example since a template is broken: plain text needs nothing of it.
         if self._router is None:
             status = v1_problem(fault, request.path).status
             return web.Response(text=f"The console can not be shown: {fault}\n", status=status)

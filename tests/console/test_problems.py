@@ -24,8 +24,8 @@ from gate.errors import GateError, InvalidInput
 from gate.http.bodies import BodyTooLong
 from gate.http.context import Deps
 from gate.http.errors import MethodWrong
+from gate.http.fields import page_cursor
 from gate.http.forms import Form
-from gate.http.paging import page_cursor
 from gate.replica.status_page import StatusPage
 from tests.console.conftest import Place
 from tests.console.visitor import Visitor

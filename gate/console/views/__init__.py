@@ -83,15 +83,16 @@ def section(
     return Section(text(name), links)
 
 
+# Pages without a sign-in.
 OPEN = by_path(
     Page("sign-in", sign_in.show, sign_in.enter, acts="viewer"),
     Page("sign-out", None, sign_in.leave, acts="viewer"),
 )
-"""Pages without a sign-in."""
 
+# Files, which are the same for everybody.
 STATIC = by_path(*(Page(name, static_file) for name in FILES))
-"""Files, which are the same for everybody."""
 
+# Pages of the deployment, below `/console/`, in the order of the navigation.
 OF_ALL = by_path(
     Page("", apps.begin),
     Page("overview", overview.show, title=N_("Overview")),
@@ -111,8 +112,8 @@ OF_ALL = by_path(
     Page("sessions", account.show_sessions, account.end_session, title=N_("Sessions"), acts="viewer"),
     Page("password", account.show_password, account.change_password, title=N_("Password"), acts="viewer"),
 )
-"""Pages of the deployment, below `/console/`, in the order of the navigation."""
 
+# Pages of an App, below `/console/APP/`, in the order of the navigation.
 OF_APP = by_path(
     Page("", overview.begin),
     Page("online", overview.begin),
@@ -155,4 +156,3 @@ OF_APP = by_path(
     Page("keys/rotate-secret", None, app_keys.rotate_secret, acts="admin"),
     Page("keys/drop-secret", None, app_keys.drop_secret, acts="admin"),
 )
-"""Pages of an App, below `/console/APP/`, in the order of the navigation."""

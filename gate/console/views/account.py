@@ -25,8 +25,8 @@ from gate.store.passwords import hash_password
 from gate.store.writer import Attribution
 
 MAX_SESSION_CHARS = 64
+# The reason in the audit.
 OWN = "the operator's own change"
-"""The reason in the audit."""
 
 
 async def show_password(context: ConsoleContext) -> web.Response:
@@ -43,6 +43,8 @@ async def change_password(context: ConsoleContext) -> web.Response:
     try:
         new = _new(context, form)
         with watched(context.request, context.deps, "console"):
+            # Of the same form and in the same count of guesses as a sign-in: an open browser must not try
+            # passwords.
             old = _typed(context, form, "old")
             await context.session_auth.verify(store, known.operator.name, old, context.address)
     except InvalidInput as fault:
@@ -52,6 +54,7 @@ async def change_password(context: ConsoleContext) -> web.Response:
     except TriedTooOften as fault:
         text = N_("was wrong too often; try again in %(seconds)s s")
         refused = _password_page(context, 429, {"old": context.gettext(text, seconds=fault.retry_after_s)})
+        # As the sign-in answers it.
         refused.headers["Retry-After"] = str(fault.retry_after_s)
         return refused
     stored = await asyncio.to_thread(hash_password, new)
@@ -61,13 +64,16 @@ async def change_password(context: ConsoleContext) -> web.Response:
         lambda one: msgspec.structs.replace(one, password_hash=stored),
         Attribution(known.operator.name, OWN),
     )
+    # Their cookies are void already; this removes them from the list that people look at.
     ended = [one.id for one in await store.console_sessions.list() if one.operator == known.operator.name]
     await store.console_sessions.end(ended)
+    # With the new password: the session of this browser must not end with the others.
     cookie = await context.session_auth.admit(
         store, known.operator.name, new, context.address, context.now_ms, context.agent
     )
     operator = await store.operators.get(known.operator.name)
     if operator is not None:
+        # The message of the next page is signed for the new cookie.
         context.known = known._replace(operator=operator, cookie=cookie)
     said = context.gettext(N_("Your password is changed, and your other sessions have ended."))
     response = done(context, f"{PREFIX}password", said)
@@ -86,6 +92,7 @@ def _new(context: ConsoleContext, form: Form) -> str:
         text = N_("must be at least %(least)s printable characters, and at most %(most)s bytes")
         problem = context.gettext(text, least=MIN_PASSWORD_CHARS, most=MAX_PASSWORD_BYTES)
         raise InvalidInput("new", problem) from None
+    # After the rules: a password that is refused need not be typed twice.
     if new != _typed(context, form, "again"):
         raise InvalidInput("again", context.gettext(N_("differs from the new password")))
     return new
@@ -120,8 +127,10 @@ async def end_session(context: ConsoleContext) -> web.Response:
     session = form.text("session")
     if not session or len(session) > MAX_SESSION_CHARS:
         raise InvalidInput("session", "must be the id of a session")
+    # By the list that this operator sees: an id of another's session ends nothing.
     reached = {one.id for one in await _reached(context)}
     because = Attribution(context.operator.operator.name, "")
+    # Also for none: the answer must not tell whether another's session has this id.
     await context.deps.store.console_sessions.end([session] if session in reached else [], because)
     return see_other(f"{PREFIX}sessions")
 

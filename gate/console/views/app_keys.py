@@ -49,9 +49,11 @@ async def show(context: ConsoleContext) -> web.Response:
 async def add(context: ConsoleContext) -> web.Response:
     """A form with a name and scopes: a new key, whose secret the answer shows."""
     form = await context.sent()
+    # Made before the write: a form that is sent twice fails at the name, and shows no second secret.
     secret = new_app_secret()
     try:
         name = key_name(form.text("name") or "")
+        # A checkbox sends its value once for each tick, so this field alone may repeat.
         scopes = key_scopes(value.decode("utf-8", "replace") for value in form.fields.get("scope", []))
         written = await _update(context, form, lambda facts: with_key(facts, name, scopes, secret, context.now_ms))
     except (InvalidInput, Refused) as fault:
@@ -65,6 +67,7 @@ async def rotate(context: ConsoleContext) -> web.Response:
     form = await context.sent()
     name, secret = form.text("name") or "", new_app_secret()
     try:
+        # The change is a function of the App as stored: it runs again if another node changed the App meanwhile.
         written = await _update(context, form, lambda facts: with_rotated_key(facts, name, secret))
     except Refused as fault:
         return await _page(context, 409, Failed.of("keys", form, fault, context.language))
@@ -77,6 +80,7 @@ async def finish(context: ConsoleContext) -> web.Response:
     """A form with the name of a key: its previous secret ends."""
     form = await context.sent()
     name = form.text("name") or ""
+    # Before the question: a name that is no key must not be asked about.
     named_key(await _app(context), name)
     if not is_confirmed(form):
         effect = context.gettext(N_("The previous secret of the key %(name)s ends. The newest one stays."), name=name)
@@ -122,6 +126,7 @@ async def rotate_secret(context: ConsoleContext) -> web.Response:
 async def drop_secret(context: ConsoleContext) -> web.Response:
     """A form that says whether Tokens stay valid: the App's old secret ends."""
     form = await context.sent()
+    # Anything but "end" keeps Tokens: a form without the field must not sign every User out.
     keeps_tokens = form.text("tokens") != "end"
     if not is_confirmed(form):
         effects = [
@@ -142,6 +147,7 @@ async def drop_secret(context: ConsoleContext) -> web.Response:
     return done(context, _place(context), said + await how_far(context, written))
 
 
+# No redirect: a secret in an address would be in histories and logs.
 async def secret_page(
     context: ConsoleContext,
     title: str,
@@ -158,6 +164,7 @@ async def secret_page(
         "secret.html",
         title=title,
         secret=secret,
+        # Written but not everywhere: a program that uses the secret at once may be refused by a node.
         notes=[*(notes or []), (await how_far(context, written)).strip()],
         above=above or [],
         place=place,
@@ -165,6 +172,7 @@ async def secret_page(
 
 
 async def _page(context: ConsoleContext, status: int = 200, failed: Failed | None = None) -> web.Response:
+    # The Replica's copy of the App, which lags; digests and secrets are never shown from it.
     away, facts = "", context.app
     try:
         facts = await _app(context)
@@ -185,6 +193,7 @@ async def _page(context: ConsoleContext, status: int = 200, failed: Failed | Non
 
 def _chosen(failed: Failed | None) -> list[str]:
     """The scopes that are ticked."""
+    # The least scope is proposed: who wants more has to say so.
     if failed is None or failed.name != "add":
         return ["check"]
     return [value.decode("utf-8", "replace") for value in failed.form.fields.get("scope", [])]

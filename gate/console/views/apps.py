@@ -26,8 +26,8 @@ from gate.errors import AppExists, InvalidInput, StoreUnavailable
 from gate.http.forms import Form
 from gate.store.new_credentials import new_app_key, new_app_secret
 
+# Apps whose Users online are counted for the page: each takes a script or more.
 MOST_COUNTED = 50
-"""Apps whose Users online are counted for the page: each takes a script or more."""
 
 
 class AppRow(NamedTuple):
@@ -53,9 +53,11 @@ async def _known(context: ConsoleContext) -> tuple[list[AppName], str]:
     away = ""
     try:
         apps = await context.deps.store.apps.list()
+        # All Apps are remembered, and each operator sees its own of them: one list for the process.
         context.last_read.apps = [AppName(one.key, one.name, one.environment) for one in apps]
     except StoreUnavailable as fault:
         away = str(fault)
+    # Filtered on the way out, also of what is remembered.
     return [one for one in context.last_read.apps if context.operator.operator.reaches(one.key)], away
 
 
@@ -67,6 +69,7 @@ async def _listed(context: ConsoleContext, known: list[AppName], away: str) -> w
 
 async def _counted(context: ConsoleContext, apps: list[AppName]) -> dict[str, Counts]:
     try:
+        # At once: one after another, fifty Apps would be fifty trips.
         found = await asyncio.gather(*(context.deps.presence.counts(one.key) for one in apps))
     except StoreUnavailable:  # Presence may have a Redis of its own, which alone is away
         return {}
@@ -80,12 +83,14 @@ async def show_new(context: ConsoleContext) -> web.Response:
 
 async def create(context: ConsoleContext) -> web.Response:
     """The new App."""
+    # Shown only if the write went through; else it is forgotten.
     form, secret = await context.sent(), new_app_secret()
     try:
         facts, because = _facts(form, secret, context.now_ms), attribution(context, form)
         written = await context.deps.store.apps.create(facts, context.now_ms, because.why, because.by)
     except (InvalidInput, AppExists) as fault:
         failed = Failed.of("create", form, fault, context.language)
+        # The store names no field: a taken key is the key's problem.
         return _new_page(context, 400, failed._replace(field="key") if isinstance(fault, AppExists) else failed)
     return await secret_page(
         context,
@@ -104,6 +109,7 @@ def _facts(form: Form, secret: str, now_ms: int) -> AppFacts:
     if environment not in get_args(Environment):
         raise InvalidInput("environment", f"must be one of {', '.join(get_args(Environment))}")
     try:
+        # The page proposes a key; one that was emptied is made up here.
         key = app_key(form.text("key") or new_app_key())
     except InvalidInput as mistake:
         raise InvalidInput("key", mistake.problem) from None
@@ -117,6 +123,7 @@ def _facts(form: Form, secret: str, now_ms: int) -> AppFacts:
 
 
 def _new_page(context: ConsoleContext, status: int = 200, failed: Failed | None = None) -> web.Response:
+    # A refused form keeps its key: sent again, it must meet the App that it may have made.
     key = new_app_key() if failed is None else failed.value("key")
     environments = [(one, context.gettext(one)) for one in get_args(Environment)]
     return page(context, "new_app.html", status, failed=failed, proposed=key, environments=environments)

@@ -41,15 +41,15 @@ from gate.store.audit import AuditEntry, DeploymentEntry
 
 PAGE_ROWS = 50
 FORMATS = {"ndjson": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
+# Under way at the same time in one process: each takes turns of the loop from checks and pages.
 MAX_EXPORTS = 4
-"""Under way at the same time in one process: each takes turns of the loop from checks and pages."""
+# For one write. A client that reads nothing for so long is cut off, and makes room.
 WRITE_S = 30.0
-"""For one write. A client that reads nothing for so long is cut off, and makes room."""
 MAX_BY_CHARS = 128
 _WRONG_MOMENT = N_("must be a moment in UTC, such as 2030-01-31T18:00")
 _under_way = asyncio.Semaphore(MAX_EXPORTS)
+# For filtered pages: each decodes up to 10,000 entries, and those of many at once would hold up every check.
 _searching = asyncio.Lock()
-"""For filtered pages: each decodes up to 10,000 entries, and those of many at once would hold up every check."""
 
 E = TypeVar("E", AuditEntry, DeploymentEntry)
 
@@ -77,6 +77,7 @@ class AuditFilter:
 
     def matches(self, entry: AuditEntry) -> bool:
         """Whether an entry of an App's audit is to be shown."""
+        # The store has filtered by Partition only, where many Users are.
         is_of_user = self.user.raw is None or entry.user == self.user.raw
         return is_of_user and self.matches_deployment(entry)
 
@@ -140,6 +141,7 @@ async def _page(
     cursor = context.query().text("cursor")
     if not wanted.problems:
         try:
+            # Without a filter a page is one read of 50 rows, and waits for no other.
             async with _searching if wanted.query else nullcontext():
                 rows, following = await read(cursor)
         except StoreUnavailable as fault:
@@ -168,6 +170,7 @@ async def _file(
     form = context.query().text("format") or "csv"
     if form not in FORMATS:
         raise InvalidInput("format", f"must be one of {', '.join(FORMATS)}")
+    # Refused, not queued: a browser that waits for minutes looks broken.
     if _under_way.locked():
         raise Unavailable(f"{MAX_EXPORTS} files are being made in this process: try again when one is done")
     async with _under_way:
@@ -179,6 +182,7 @@ async def _streamed(
 ) -> web.StreamResponse:
     line = ndjson if form == "ndjson" else _csv_line
     first: list[E] = await anext(batches, [])  # before the answer begins: Redis away is a page that says so
+    # A view that streams sends the headers itself, so the seal has to be among them.
     response = web.StreamResponse(
         headers={
             **SEAL,
@@ -198,6 +202,7 @@ async def _streamed(
             await asyncio.sleep(0)  # a write that fits the socket's buffer does not wait
     except (StoreUnavailable, TimeoutError):
         if context.request.transport is not None:
+            # Without the last chunk of the encoding, so that no client takes the file for whole.
             context.request.transport.abort()
     return response
 
@@ -220,6 +225,7 @@ def _filter(context: ConsoleContext, query: Form, kinds: Collection[str]) -> Aud
     """Read the fields. `kinds` are the actions that may be chosen."""
     problems: dict[str, str] = {}
     texts = {name: _text(context, query, name, problems) for name in ("what", "by", "from", "to")}
+    # A kind of a newer version in an old link: all are shown, rather than none.
     if texts["what"] not in ("", *kinds):
         texts["what"] = ""
     user = asked(query, "user")
@@ -250,6 +256,7 @@ def _moment_ms(context: ConsoleContext, name: str, text: str, problems: dict[str
         return None
     try:
         moment = datetime.fromisoformat(text.removesuffix("Z"))
+        # Before 1970 there is no entry, and Redis takes no negative id.
         return max(0, int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() * 1_000))
     except (ValueError, OverflowError):
         problems[name] = context.gettext(_WRONG_MOMENT)

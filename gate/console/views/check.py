@@ -29,11 +29,11 @@ ABOUT_SENDER: Mapping[Word, tuple[str, str]] = {
     "sender-banned": ("unban", N_("Lift the Ban of %(user)s…")),
     "sender-muted": ("unmute", N_("Lift the Mute of %(user)s…")),
 }
+# The act below `user/`, and its text.
 ABOUT_RECIPIENT: Mapping[Word, tuple[str, str]] = {
     "recipient-unknown": ("register", N_("Register %(user)s")),
     "recipient-deactivated": ("reactivate", N_("Reactivate %(user)s…")),
 }
-"""The act below `user/`, and its text."""
 
 
 class Remedy(NamedTuple):
@@ -49,9 +49,11 @@ async def show(context: ConsoleContext) -> web.Response:
     query = context.query()
     sender, recipient = asked(query, "from"), asked(query, "to")
     values: dict[str, Any] = {"sender": sender, "recipient": recipient, "explained": None, "too_old": ""}
+    # Without both this is the form alone, also when the page is opened first: no error then.
     if sender.raw is None or recipient.raw is None:
         is_wrong = bool(sender.problem or recipient.problem)
         return page(context, "check.html", 400 if is_wrong else 200, **values)
+    # Read before the facts: they may only be fresher than what is said of them.
     stale_ms = context.deps.replica.stale_ms()
     try:
         with context.deps.replica as snapshot:
@@ -66,6 +68,7 @@ async def show(context: ConsoleContext) -> web.Response:
         | {
             "explained": answer,
             "remedies": remedies_of(context, answer, sender.raw, recipient.raw),
+            # An act for one of several rules changes nothing yet; the page says so.
             "denials": sum(rule["denies"] for rule in answer["rules"]),
             "why": await _why(context, answer["verdict"], sender.raw),
             "a": named(sender.raw),
@@ -80,12 +83,14 @@ async def show(context: ConsoleContext) -> web.Response:
 
 async def _why(context: ConsoleContext, verdict: str, sender: bytes) -> tuple[str, str]:
     """The reason and the actor of the sender's Ban or Mute; empty for any other verdict, or while Redis is away."""
+    # Of a rule that denies first: reasons of others would be taken for it.
     if verdict not in ("sender-banned", "sender-muted"):
         return "", ""
     try:
         store = context.deps.store
         penalties = store.bans if verdict == "sender-banned" else store.mutes
         (found,) = await penalties.reasons(context.app_key, [sender])
+    # The Verdict is the Replica's and stands; only its reason is missing.
     except StoreUnavailable:
         return "", ""
     return found
@@ -95,6 +100,7 @@ def remedies_of(context: ConsoleContext, explained: Explained, sender: bytes, re
     """The acts for every rule that denies, in the order of the rules."""
     text, found = context.gettext, list[Remedy]()
     a, b = named(sender), named(recipient)
+    # In base64: a hidden field holds text, and ids are any bytes.
     back = {"check_from": id_value(sender), "check_to": id_value(recipient)}
     for rule in explained["rules"]:
         word: Word = rule["rule"]
@@ -112,6 +118,7 @@ def remedies_of(context: ConsoleContext, explained: Explained, sender: bytes, re
             label = text(N_("Put %(sender)s on the Whitelist of %(recipient)s"), sender=a.text, recipient=b.text)
             entry = {"users": id_value(sender), "users_as": "base64", "ends": NEVER}
             found.append(Remedy(label, of_list, back | entry))
+            # An App-wide switch wins over the User's own, which then changes nothing.
             if context.app.whitelists == "per-user":
                 label = text(N_("Switch the Whitelist of %(user)s off…"), user=b.text)
                 found.append(Remedy(label, f"user/switch?user={b.query}", back | {"on": "no"}))

@@ -16,8 +16,8 @@ from gate.core.presence import SAMPLE_EVERY_MS, Counts, Lease
 from gate.errors import StoreUnavailable
 
 SHOWN_MS = 3_600_000
+# Of the table: past that, Gateways with the fewest Sessions are only counted.
 MOST_ROWS = 500
-"""Of the table: past that, Gateways with the fewest Sessions are only counted."""
 _TICKS_MS = 1_200_000
 
 
@@ -39,6 +39,7 @@ async def show(context: ConsoleContext) -> web.Response:
 async def _now(context: ConsoleContext) -> dict[str, Any]:
     presence, key = context.deps.presence, context.app_key
     try:
+        # At once, but not one moment: a Gateway may be in one of them alone, and has its row all the same.
         counts, slices, (leases,) = await asyncio.gather(
             presence.counts(key), presence.counts_by_slice(key), presence.leases([key])
         )
@@ -58,6 +59,7 @@ async def _now(context: ConsoleContext) -> dict[str, Any]:
 
 def _rows(counts: Counts, leases: Sequence[Lease], now_ms: int) -> list[GatewayRow]:
     """Those that hold most first."""
+    # Emptied below: what is left counts without a lease.
     sessions = counts.by_gateway()
     rows = [
         GatewayRow(one.gateway.decode(), one, max(0, now_ms - one.renewed_at_ms), sessions.pop(one.gateway, 0))
@@ -69,6 +71,7 @@ def _rows(counts: Counts, leases: Sequence[Lease], now_ms: int) -> list[GatewayR
 
 async def _hour(context: ConsoleContext) -> dict[str, Any]:
     """The charts: those of single Gateways on one scale, so that they compare."""
+    # To the slot: a part that did not change is the same text, and is not sent again.
     now_ms = context.now_ms // SAMPLE_EVERY_MS * SAMPLE_EVERY_MS
     since_ms = now_ms - SHOWN_MS
     try:
@@ -76,6 +79,7 @@ async def _hour(context: ConsoleContext) -> dict[str, Any]:
     except StoreUnavailable:
         samples = []
     gateways = charts.of_gateways(samples)
+    # The rest is many Gateways in one line: on the same scale it would flatten all others.
     top = max((charts.most_of(values) for name, values in gateways.items() if name != charts.REST), default=0)
     return {
         "by_gateway": {
@@ -96,5 +100,5 @@ async def _hour_part(context: ConsoleContext) -> str:
     return rendered(context.language, "gateways_hour.html", app=context.facts, **await _hour(context))
 
 
+# What changes of it, as it changes.
 live = stream(Part("now", _now_part, 2_000), Part("hour", _hour_part, SAMPLE_EVERY_MS))
-"""What changes of it, as it changes."""

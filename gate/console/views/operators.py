@@ -47,10 +47,12 @@ async def show_one(context: ConsoleContext) -> web.Response:
 async def add(context: ConsoleContext) -> web.Response:
     """A new account. Its password is generated, and the answer shows it; a proxy's account has none."""
     form = await context.sent()
+    # Made for a proxy's account as well and then dropped: cheaper than a second path through the form.
     signs_in_by_proxy, password = form.text("signs_in") == "proxy", new_operator_password()
     try:
         name, role, apps = operator_name(form.text("name") or ""), _role(form), await _apps(context, form)
         # Of an account without a password, what would be its hash is the random key of its cookies.
+        # argon2 takes tens of milliseconds of a processor: in a thread, or every check of this process waits.
         stored = new_app_secret() if signs_in_by_proxy else await asyncio.to_thread(hash_password, password)
         made = Operator(
             name=name, role=role, password_hash=stored, created_at_ms=context.now_ms, apps=apps, sso=signs_in_by_proxy
@@ -58,8 +60,10 @@ async def add(context: ConsoleContext) -> web.Response:
         await context.deps.store.operators.add(made, attribution(context, form))
     except (InvalidInput, OperatorExists) as fault:
         failed = Failed.of("add", form, fault, context.language)
+        # The core calls the field `operator`; the form calls it `name`.
         is_name = isinstance(fault, OperatorExists) or failed.field == "operator"
         return await _list(context, 400, failed._replace(field="name") if is_name else failed)
+    # The password is not in the message of a redirect: that stands in the address.
     title = context.gettext(N_("The operator %(name)s is added"), name=name)
     if signs_in_by_proxy:
         return done(context, _place(name), f"{title}.")
@@ -72,6 +76,7 @@ async def change(context: ConsoleContext) -> web.Response:
     name = form.text("name") or ""
     try:
         role, apps = _role(form), await _apps(context, form)
+        # An account is the key of its cookies, so this ends its sessions without another write.
         await _change(context, form, name, lambda one: msgspec.structs.replace(one, role=role, apps=apps))
     except (InvalidInput, Refused) as fault:
         return await _one(context, name, 400, Failed.of("change", form, fault, context.language))
@@ -83,7 +88,9 @@ async def reset(context: ConsoleContext) -> web.Response:
     """A new password for an account, which the answer shows; the old one ends."""
     form = await context.sent()
     name = form.text("name") or ""
+    # Looked up before the question, so that a name without an account is refused at once.
     one, password = await _found(context, name), new_operator_password()
+    # Its own password needs the present one: else a browser left open is enough to take the account over.
     if one.sso or name == context.operator.operator.name:
         reason = N_("A proxy signs it in.") if one.sso else N_("Change your own password on the page Password.")
         return await _one(context, name, 409, Failed("reset", form, "", context.gettext(reason)))
@@ -156,6 +163,7 @@ async def _one(context: ConsoleContext, name: str, status: int = 200, failed: Fa
 async def _found(context: ConsoleContext, name: str) -> Operator:
     """`OperatorUnknown` is about the account that the page names, not about who asks."""
     try:
+        # A name that no operator can have is as unknown as one that none has.
         one = await context.deps.store.operators.get(name)
     except InvalidInput:
         one = None
@@ -167,12 +175,14 @@ async def _found(context: ConsoleContext, name: str) -> Operator:
 async def _change(context: ConsoleContext, form: Form, name: str, mutate: Callable[[Operator], Operator]) -> Operator:
     try:
         return await context.deps.store.operators.change(name, mutate, attribution(context, form))
+    # As a 404: the router takes `OperatorUnknown` for the person who asks.
     except OperatorUnknown as fault:
         raise NotFound(str(fault)) from None
 
 
 async def _apps(context: ConsoleContext, form: Form) -> tuple[str, ...] | None:
     """The Apps that the form limits the account to; None for all."""
+    # Browsers end lines with CR and LF; `splitlines` takes both.
     lines = [line.strip() for line in (form.text("apps") or "").splitlines()]
     keys = [line for line in lines if line]
     if not keys:
@@ -182,6 +192,7 @@ async def _apps(context: ConsoleContext, form: Form) -> tuple[str, ...] | None:
     except InvalidInput as fault:
         raise InvalidInput("apps", fault.problem) from None
     try:
+        # Each is a read of Redis; `operator_apps` bounds their number.
         for key in apps:
             await context.deps.store.apps.get(key)
     except AppUnknown:

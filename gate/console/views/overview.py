@@ -31,13 +31,13 @@ from gate.store.overview import Overview, read_overview
 
 SHOWN_MS = 3_600_000
 _TICKS_MS = 600_000
+# Of the disk that is free: below that, a row says so.
 LOW_DISK = 0.1
-"""Of the disk that is free: below that, a row says so."""
 PAGE_WITHIN_S = 0.1
+# Below the pace of the streams, so that each of their rounds looks once for all.
 KEPT_MS = 1_500
-"""Below the pace of the streams, so that each of their rounds looks once for all."""
+# Looks: of some Apps, at two paces, with samples and without.
 MOST_KEPT = 200
-"""Looks: of some Apps, at two paces, with samples and without."""
 
 
 class NodeRow(NamedTuple):
@@ -153,6 +153,7 @@ def _of_each(reports: list[NodeReport], value: Callable[[NodeSample], float | No
         report.name or report.node: [(one.at_ms, found) for one in report.samples if (found := value(one)) is not None]
         for report in reports
     }
+    # The lines that people look for are the high ones: lag, and slow checks.
     highest = sorted(lines, key=lambda name: -charts.most_of(lines[name]))[: charts.MAX_LINES]
     return {name: lines[name] for name in sorted(highest)}
 
@@ -170,16 +171,18 @@ async def _hour_part(context: ConsoleContext) -> str:
     return rendered(context.language, "overview_hour.html", app=context.facts, **await _hour(context, is_page=False))
 
 
+# What changes of the overview of an App or of the deployment, as it changes.
 live = stream(Part("now", _now_part, 2_000), Part("hour", _hour_part, SAMPLE_EVERY_MS))
-"""What changes of the overview of an App or of the deployment, as it changes."""
 
 
 async def look(context: ConsoleContext, app_key: str, *, is_page: bool, with_samples: bool = False) -> Overview:
     """What happens now, in this App or, for "", in the deployment; `problem` says why it is not known."""
     kept, key = context.last_read.looks, (app_key, is_page, with_samples)
     at_ms, looking = kept.get(key, (0, None))
+    # A look that still runs is joined, however old: Redis that hangs is asked once, not by every page.
     if looking is None or monotonic_ms() - at_ms >= KEPT_MS:
         if len(kept) >= MOST_KEPT:
+            # All at once: simpler than an order, and a look costs milliseconds.
             kept.clear()
         looking = asyncio.ensure_future(_look(context, app_key, is_page=is_page, with_samples=with_samples))
         kept[key] = (monotonic_ms(), looking)
@@ -191,6 +194,7 @@ async def look(context: ConsoleContext, app_key: str, *, is_page: bool, with_sam
 
 async def _look(context: ConsoleContext, app_key: str, *, is_page: bool, with_samples: bool) -> Overview:
     deps, within_s = context.deps, PAGE_WITHIN_S if is_page else ANSWERS_WITHIN_S
+    # Who is online is an App's; the deployment has no sum of its own.
     presence = deps.presence if app_key else None
     try:
         return await read_overview(deps.store, presence, app_key, within_s=within_s, with_samples=with_samples)
@@ -224,6 +228,7 @@ def load_of(seen: Overview) -> Load:
 
 
 def _mean(of: list[tuple[float, float | None]]) -> float | None:
+    # By how much each node did: a node with one slow check must not make the mean.
     weight = sum(rate for rate, mean in of if mean is not None)
     return sum(rate * mean for rate, mean in of if mean is not None) / weight if weight else None
 
@@ -246,5 +251,5 @@ async def _nodes_part(context: ConsoleContext) -> str:
     return rendered(context.language, "nodes_now.html", now_ms=context.now_ms, **values)
 
 
+# The same of the page of nodes.
 nodes_live = stream(Part("now", _nodes_part, 2_000))
-"""The same of the page of nodes."""

@@ -20,6 +20,7 @@ from gate.errors import InvalidInput, StoreUnavailable
 from gate.http.errors import RoleInsufficient
 from gate.http.forms import Form
 
+# Settings whose change is asked about first, and why.
 WARNINGS: dict[str, str] = {
     "shadow": N_("In shadow mode nothing is enforced: every message is allowed, also those of banned Users."),
     "environment": N_("In production Users can not be deleted; in development their number is limited."),
@@ -27,12 +28,12 @@ WARNINGS: dict[str, str] = {
     "presence_slices": N_("The number of slices can never be lowered again."),
     "require_registered": N_("Messages of and to Users that are not registered are then refused."),
 }
-"""Settings whose change is asked about first, and why."""
 
 
 async def show(context: ConsoleContext) -> web.Response:
     """The form."""
     try:
+        # Of Redis, not of the Replica: what was just saved is shown.
         return _form(context, await context.deps.store.apps.get(context.app_key))
     except StoreUnavailable as fault:
         return _form(context, context.app, away=str(fault))
@@ -41,6 +42,7 @@ async def show(context: ConsoleContext) -> web.Response:
 async def save(context: ConsoleContext) -> web.Response:
     """The form that was sent; shown again with what is wrong next to each field."""
     form = await context.sent()
+    # Only to word mistakes and the question; `update` reads again, and changes what it finds then.
     facts = await context.deps.store.apps.get(context.app_key)
     changes, mistakes = sent_changes(form)
     if not mistakes:
@@ -51,9 +53,12 @@ async def save(context: ConsoleContext) -> web.Response:
     if mistakes:
         problems = {name: problem_text(mistake, context.language) for name, mistake in mistakes.items()}
         return _form(context, facts, 400, form, problems)
+    # The page leaves such fields disabled, which a browser need not obey.
     _refuse_above(context, changes)
+    # An update without a change would be a Change of its own, and an audit entry about nothing.
     if not changes:
         return done(context, _place(context), context.gettext(N_("Nothing was changed.")))
+    # The page that asks repeats all fields, so what is confirmed is what was shown.
     if not is_confirmed(form) and WARNINGS.keys() & changes:
         return _ask(context, form, facts, after, changes)
     because = attribution(context, form)
@@ -96,6 +101,7 @@ def _form(
     problems: dict[str, str] | None = None,
     away: str = "",
 ) -> web.Response:
+    # Not `may`: with Redis away the form still shows which fields would be this operator's.
     role = context.operator.operator.role
     fields = setting_fields(facts, role, context.language, sent, problems)
     return page(
@@ -111,6 +117,7 @@ def _form(
 
 def _refuse_above(context: ConsoleContext, changes: dict[str, Any]) -> None:
     """`RoleInsufficient` for a change that takes an admin."""
+    # By what differs, not by what was sent: an operator's form holds no admin's field, but may be forged.
     above = sorted(changes.keys() & ADMINS_ONLY)
     if above and not may(context.operator.operator.role, "admin"):
         raise RoleInsufficient(f"only an admin may change {', '.join(above)}")

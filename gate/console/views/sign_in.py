@@ -34,20 +34,21 @@ _AWAY = N_(
     "Redis can not be reached, so sign-in is not possible now. Checks go on from each node's Replica; "
     "gate explain A B on a node answers too."
 )
+# In the address after a sign-out: then the page waits for a click, although a proxy names an operator.
 LEFT = "left"
-"""In the address after a sign-out: then the page waits for a click, although a proxy names an operator."""
 MAX_NEXT_CHARS = 2_000
 
+# A page of the deployment or of an App: nothing in it could be read as another host or another scheme.
 _OURS = re.compile(
     rf"{PREFIX}([A-Za-z0-9_-]{{1,32}}/)?(?!sign-)[a-z][a-z/-]{{0,39}}(\?[A-Za-z0-9._~!$&'()*+,;=:@/?%-]*)?"
 )
-"""A page of the deployment or of an App: nothing in it could be read as another host or another scheme."""
 _FORM_COOKIE = re.compile(r"[A-Za-z0-9_-]{22,43}")
 
 
 async def show(context: ConsoleContext) -> web.Response:
     """The form; or straight to the page, if a trusted proxy names an operator and the person did not just sign out."""
     following, asserted = _next_of(context), context.asserted
+    # Else a sign-out would sign in again with its redirect.
     if asserted is None or LEFT in context.request.query:
         return _form(context, following, 200)
     try:
@@ -72,8 +73,10 @@ async def show(context: ConsoleContext) -> web.Response:
 async def enter(context: ConsoleContext) -> web.Response:
     """Sign in. Wrong guesses are counted and slowed down together with those of the API."""
     refuse_foreign_origin(context.request, context.deps)
+    # `next` is checked again here: the form's address is as forgeable as a link.
     form, following = await context.form(), _next_of(context)
     cookie = context.request.cookies.get(FORM_COOKIE, "")
+    # A cookie of another form would be signed by us as well: its token is any cookie's HMAC.
     if not _FORM_COOKIE.fullmatch(cookie) or not is_same(form.text(FORM_FIELD) or "", _token_of(cookie)):
         return _form(context, following, 403, context.gettext(_TOO_OLD))
     try:
@@ -83,11 +86,13 @@ async def enter(context: ConsoleContext) -> web.Response:
         wrong = context.gettext("Your %(field)s %(problem)s.", field=fault.parameter, problem=problem)
         return _form(context, following, 400, wrong)
     try:
+        # Counts failures in metrics and in the log, with the address.
         with watched(context.request, context.deps, "console"):
             cookie = await context.session_auth.admit(
                 context.deps.store, name, password, context.address, context.now_ms, context.agent
             )
     except CredentialsWrong:
+        # The name is in the entry only if an operator has it: people type passwords into the wrong field.
         await context.session_auth.sign_ins.refused(context.request, context.deps, "console", name)
         return _form(context, following, 401, context.gettext("The operator's name or password is wrong."), name)
     except TriedTooOften as fault:
@@ -113,6 +118,7 @@ async def leave(context: ConsoleContext) -> web.Response:
         await context.sent()
         await context.session_auth.sign_out(context.deps.store, cookie)
     response = see_other(f"{PREFIX}sign-in" + (f"?{LEFT}" if context.asserted is not None else ""))
+    # Also without a known session: then the cookie is of no use to anybody.
     response.del_cookie(SESSION_COOKIE, path=PREFIX)
     return response
 
@@ -139,6 +145,7 @@ def _is_ours(wanted: str) -> bool:
 def _entered(context: ConsoleContext, following: str, cookie: str) -> web.Response:
     response = see_other(following or PREFIX)
     _set_cookie(context, response, SESSION_COOKIE, cookie, SESSION_TTL_MS // 1_000)
+    # Its token opened one sign-in; the next form has another.
     response.del_cookie(FORM_COOKIE, path=PREFIX)
     return response
 
@@ -150,6 +157,7 @@ def _away(context: ConsoleContext, following: str, fault: StoreUnavailable, name
 
 
 def _form(context: ConsoleContext, following: str, status: int, problem: str = "", name: str = "") -> web.Response:
+    # A new one with each form: no answer of this page is kept, so no form is older than its cookie.
     cookie = secrets.token_urlsafe(24)
     query = f"?{query_of(next=following)}" if following else ""
     response = html(
@@ -169,6 +177,7 @@ def _form(context: ConsoleContext, following: str, status: int, problem: str = "
 
 
 def _token_of(cookie: str) -> str:
+    # The key is no secret: what matters is that another site can't read or set the cookie (double submit).
     return hmac.digest(cookie.encode(), b"gate console sign-in", "sha256").hex()
 
 

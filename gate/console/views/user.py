@@ -25,11 +25,11 @@ from gate.http.responses import json_response
 from gate.http.v1.users import dossier_of
 from gate.replica.reader import app_of
 
+# Entries of each list that the page shows; the page of the list has all.
 LISTED = 5
-"""Entries of each list that the page shows; the page of the list has all."""
 AUDITED = 8
+# Entries of the audit to look through for those: some 5 ms. The page of the audit looks further.
 AUDIT_LOOKED_AT = 2_000
-"""Entries of the audit to look through for those: some 5 ms. The page of the audit looks further."""
 
 
 async def show(context: ConsoleContext) -> web.Response:
@@ -39,6 +39,7 @@ async def show(context: ConsoleContext) -> web.Response:
         return await users.show(context)
     field = asked(query, "user")
     if field.raw is None:
+        # The page of all Users, with what is wrong at its field.
         return await users.show(context, field)
     return await user_page(context, field.raw)
 
@@ -47,9 +48,11 @@ async def user_page(context: ConsoleContext, user: bytes, failed: Failed | None 
     """The page of one User, with the form that failed, if one did."""
     shown = named(user)
     with context.deps.replica as snapshot:
+        # Read in any case, some microseconds: Redis may fail after this.
         replicated = app_of(snapshot, context.app_key).user(user)
     values: dict[str, Any] = _unknown(replicated)
     try:
+        # Newer than the Replica: an act that this operator just made shows, also where this node lags.
         values |= await _from_redis(context, user)
     except StoreUnavailable as fault:
         values["away"] = str(fault)
@@ -69,10 +72,16 @@ async def dossier(context: ConsoleContext) -> web.Response:
     """`?user=` → everything that is kept about one User, as a file."""
     user = context.query().raw_user("user")
     request = AppRequest(
-        context.request, context.deps, context.app, context.now_ms, Caller("app", context.app_key, frozenset())
+        # As the App itself: the role was checked, and the dossier's code asks for a caller.
+        context.request,
+        context.deps,
+        context.app,
+        context.now_ms,
+        Caller("app", context.app_key, frozenset()),
     )
     response = json_response(await dossier_of(request, user))
     response.headers["Content-Disposition"] = 'attachment; filename="dossier.json"'
+    # Everything about a person: no browser or proxy keeps it.
     response.headers["Cache-Control"] = "no-store"
     return response
 
@@ -112,6 +121,7 @@ async def _from_redis(context: ConsoleContext, user: bytes) -> dict[str, Any]:
             store.lists.page(key, ListKind.WHITELIST, user, now_ms, None, LISTED),
         ),
     )
+    # Else a mistyped id would look like a User without a history.
     is_anything = profile is not None or facts != NO_FACTS or bool(presence.sessions or presence.last_seen_ms or audit)
     return {
         "facts": facts,

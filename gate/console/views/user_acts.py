@@ -42,11 +42,13 @@ class OnUser(NamedTuple):
     @property
     def place(self) -> str:
         """The address of the User's page, or of the check that the form came from."""
+        # Percent-encoded bytes: an id may hold `&`, or be no UTF-8.
         own = f"{PREFIX}{self.context.app_key}/user?user={named(self.user).query}"
         return back_to_check(self.context, self.form) or own
 
     def text(self, text: str, **values: object) -> str:
         """A text about the User, in the operator's language."""
+        # In every text's values: those without `%(delay)s` ignore it.
         delay = self.context.language.duration(self.context.app.reactivate_after_s * 1_000)
         return self.context.gettext(text, user=named(self.user).text, delay=delay, **values)
 
@@ -72,6 +74,7 @@ class UserAct:
 
     async def __call__(self, context: ConsoleContext) -> web.Response:
         """`?user=`, and the form → the question, the User's page, or that page with what is wrong."""
+        # First of all: without the form's token nothing else of the request is looked at.
         form = await context.sent()
         act = OnUser(context, form, context.query().raw_user("user"))
         try:
@@ -82,12 +85,14 @@ class UserAct:
                     context, form, title=act.text(title), effects=shown, button=context.gettext(button), back=act.place
                 )
             said = await self.write(act)
+        # What a person can correct comes back as the page; Redis away and the like have a page of their own.
         except (InvalidInput, Refused, UserUnknown) as fault:
             return await user_page(context, act.user, Failed.of(self.name, form, fault, context.language))
         return done(context, act.place, said) if isinstance(said, str) else said
 
 
 def _restrain(penalty: PenaltyKind) -> UserAct:
+    # Both texts stand where they are used, so that the catalog's script finds them.
     is_mute = penalty == "mute"
     title = (N_("Ban %(user)s?"), N_("Mute %(user)s?"))[is_mute]
     for_now = (
@@ -111,6 +116,7 @@ def _restrain(penalty: PenaltyKind) -> UserAct:
         return Question(title, [effect, replaces], verb, act.context.language.moment(until_ms))
 
     async def write(act: OnUser) -> str:
+        # Read again once confirmed: a duration counts from the answer, not from the question.
         until_ms = end_of(act.context, act.form)
         imposed = await writes(act.context, act.form).impose(penalty, [act.user], until_ms)
         words = act.text(said[until_ms < FOREVER_MS], moment=act.context.language.moment(until_ms))
@@ -120,6 +126,7 @@ def _restrain(penalty: PenaltyKind) -> UserAct:
 
 
 async def _register(act: OnUser) -> str:
+    # Of registration only: an id with other characters can be banned, but never be registered.
     require_registrable(act.context, act.user)
     name, portrait = profile_of(act.context, act.form)
     written = await writes(act.context, act.form).register_by_operator(act.user, name or None, portrait or None)
@@ -129,6 +136,7 @@ async def _register(act: OnUser) -> str:
 async def _profile(act: OnUser) -> str:
     name, portrait = profile_of(act.context, act.form)
     await writes(act.context, act.form).change_profile(act.user, name, portrait)
+    # No `how_far`: a profile is no fact of a Verdict, and no node waits for it.
     return act.text(N_("The name and portrait of %(user)s are changed."))
 
 
@@ -182,6 +190,7 @@ class _Asked(NamedTuple):
     write: Callable[[AppWrites, bytes], Awaitable[WriteReceipt]]
 
 
+# By the name of the form. That Users are deleted in development Apps only, the store holds for all of its callers.
 _ASKED = {
     "unban": _Asked(
         Question(
@@ -251,7 +260,6 @@ _ASKED = {
         lambda of_app, user: of_app.erase([user]),
     ),
 }
-"""By the name of the form. That Users are deleted in development Apps only, the store holds for all of its callers."""
 
 
 def _asked(name: str) -> UserAct:
@@ -271,6 +279,7 @@ async def kick(context: ConsoleContext) -> web.Response:
     """
     form = await context.sent()
     act = OnUser(context, form, context.query().raw_user("user"))
+    # The reason is checked before Sessions are closed: a kick that can't be recorded is not carried out.
     session, because = form.text("session"), attribution(context, form)
     if session is None:
         raise InvalidInput("session", f"must be a Session's id, or {ALL}")

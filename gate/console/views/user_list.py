@@ -23,8 +23,8 @@ from gate.http.user_search import PAGE_MS
 from gate.replica.reader import app_of
 from gate.store.lists import Entry
 
+# Entries that one step of a search reads: a page may have as many rows more than `ROWS`.
 SEARCHED_AT_ONCE = 250
-"""Entries that one step of a search reads: a page may have as many rows more than `ROWS`."""
 KINDS = {"blacklist": ListKind.BLACKLIST, "whitelist": ListKind.WHITELIST}
 _ADDED = {
     ListKind.BLACKLIST: NN_("%(num)s User is on the Blacklist.", "%(num)s Users are on the Blacklist."),
@@ -45,6 +45,7 @@ async def change(context: ConsoleContext) -> web.Response:
     """A form that adds (`users`, `ends`) or removes (`id`) entries → the page of the list, or of the check it came from."""
     form = await context.sent()
     owner, kind = _which(context)
+    # The button of a row sends `id`; the form that adds has no such field.
     is_removal = form.has("id")
     try:
         members = sent_ids(context, form) if is_removal else typed_ids(context, form)
@@ -55,6 +56,7 @@ async def change(context: ConsoleContext) -> web.Response:
     except (InvalidInput, Refused) as fault:
         return await _page(context, Failed.of("remove" if is_removal else "add", form, fault, context.language))
     one, many = (_REMOVED if is_removal else _ADDED)[kind]
+    # Of those named, not of those that were not there yet: the entry is on the list either way.
     said = context.ngettext(one, many, len(members)) + await how_far(context, written)
     return done(context, back_to_check(context, form) or _address(context, owner, kind), said)
 
@@ -62,6 +64,7 @@ async def change(context: ConsoleContext) -> web.Response:
 async def _page(context: ConsoleContext, failed: Failed | None) -> web.Response:
     query, (owner, kind) = context.query(), _which(context)
     with context.deps.replica as snapshot:
+        # The size is the Replica's: known with Redis away, and a moment old.
         facts = app_of(snapshot, context.app_key).user(owner)
     values: dict[str, Any] = {"entries": None, "following": "", "looked_at": 0, "search_problem": ""}
     part = query.text("match") or ""
@@ -96,11 +99,13 @@ async def _entries(
     context: ConsoleContext, kind: ListKind, owner: bytes, part: str, before: int | None
 ) -> tuple[list[Entry], int | None, int]:
     """The next entries, or those of them that hold the part; where the next page begins, and how many were looked at."""
+    # Ids are bytes: the case of ASCII letters alone is ignored.
     read, wanted = context.deps.store.lists.page, part.encode().lower()
     if not part:
         entries, following = await read(context.app_key, kind, owner, context.now_ms, before, ROWS)
         return entries, following, len(entries)
     found: list[Entry] = []
+    # A list may have a million entries, and there is no index of parts: the page ends with its time, and leads on.
     looked_at, ends_ms = 0, monotonic_ms() + PAGE_MS
     while True:
         entries, following = await read(context.app_key, kind, owner, context.now_ms, before, SEARCHED_AT_ONCE)
@@ -109,6 +114,7 @@ async def _entries(
         if following is None or len(found) >= ROWS or monotonic_ms() >= ends_ms:
             return found, following, looked_at
         before = following
+        # A step decodes 250 entries; checks of this process get a turn in between.
         await asyncio.sleep(0)
 
 

@@ -22,8 +22,8 @@ from gate.console.pages import page
 from gate.console.request_context import ConsoleContext
 from gate.core.model import FOREVER_MS
 from gate.errors import InvalidInput, Refused, StoreUnavailable
+from gate.http.fields import place_of, place_token
 from gate.http.forms import Form
-from gate.http.paging import place_of, place_token
 from gate.http.user_search import matching_in
 from gate.store.app_writes import AppWrites, PenaltyKind
 from gate.store.penalties import Penalties, Penalty
@@ -81,6 +81,7 @@ class UserTable:
     async def act(self, context: ConsoleContext) -> web.Response:
         """A form that adds (`users`, `ends`) or takes off (`id`), asked first."""
         form = await context.sent()
+        # The page that asks repeats the fields, so the confirmed form decides alike.
         act = self.adds if form.has("users") else self.takes_off
         try:
             return await self._done(context, form, act)
@@ -88,6 +89,7 @@ class UserTable:
             return await self._page(context, Failed.of(act.name, form, fault, context.language))
 
     async def _done(self, context: ConsoleContext, form: Form, act: TableAct) -> web.Response:
+        # Typed ids are text in lines; those of rows are base64, since a row may have any bytes.
         users = typed_ids(context, form) if act is self.adds else sent_ids(context, form)
         effects = self.effects(context, form, act)  # a wrong end is refused before anything is asked or written
         if not is_confirmed(form):
@@ -99,6 +101,7 @@ class UserTable:
                 button=context.gettext(act.verb),
                 back=self.place(context),
             )
+        # `many` is what was done, which the message counts; the question counted what was sent.
         many, left_out, written = await self.write(writes(context, form), act, users, context, form)
         said = context.ngettext(*act.says, many)
         if left_out:
@@ -110,6 +113,7 @@ class UserTable:
         query, values = context.query(), dict[str, Any]()
         part, token = query.text("match") or "", query.text("token")
         try:
+            # Read also for a refused form: its page shows the table below.
             values = await (self.search(context, part, token) if part else self.latest(context, token))
         except InvalidInput as fault:
             values = {"search_problem": problem_text(fault, context.language)}
@@ -122,6 +126,7 @@ class UserTable:
             400 if failed is not None or "search_problem" in values else 200,
             kind=self.path,
             part=part,
+            # Only from a later page; a search keeps its part.
             first=self.place(context, match=part) if token else "",
             **form_values(context, failed),
             **fixed | values,
@@ -163,6 +168,7 @@ class PenaltyTable(UserTable):
         if act is self.takes_off:
             return super().effects(context, form, act)
         until_ms = end_of(context, form)
+        # The first two are one effect, with an end and without.
         for_now, for_good, *others = act.effects
         effect = for_good if until_ms >= FOREVER_MS else for_now
         return [context.gettext(one, moment=context.language.moment(until_ms)) for one in (effect, *others)]
@@ -232,6 +238,7 @@ class DeactivatedTable(UserTable):
 
     async def search(self, context: ConsoleContext, part: str, token: str | None) -> dict[str, Any]:
         """Those that match, by Partition."""
+        # No count here: the index of deactivated ids has no cheap one by moment.
         matches = await matching_in(context.deps, context.app_key, self.noun, part, token, ROWS)
         return {
             "rows": [_deactivated_row(context, one.member, one.score) for one in matches.rows],
@@ -245,6 +252,7 @@ def _penalty_row(one: Penalty) -> TableRow:
 
 
 def _deactivated_row(context: ConsoleContext, user: bytes, since_ms: int) -> TableRow:
+    # By the Replica's copy of the App; the store decides by its own when the act comes.
     from_ms = since_ms + context.app.reactivate_after_s * 1_000
     return TableRow(named(user), id_value(user), since_ms=since_ms, until_ms=from_ms)
 

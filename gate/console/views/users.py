@@ -22,6 +22,7 @@ from gate.replica.reader import app_of
 from gate.store.users import Profile
 
 ROWS = 50
+# Of a page that was asked for without an exact id.
 _NO_FIELD = Asked(None, "", "", "text")
 
 
@@ -35,11 +36,13 @@ class UserRow(NamedTuple):
 
 async def show(context: ConsoleContext, field: Asked = _NO_FIELD) -> web.Response:
     """`?match=&token=` → the page. `field` is a wrong id that was to be opened."""
+    # A wrong id to open is shown on this page, next to the search, so it is this page's status.
     query, values, status = context.query(), dict[str, Any](), 400 if field.problem else 200
     try:
         part, token = query.text("match") or "", query.text("token")
         values = await (_search(context, part, token) if part else _newest(context, token))
     except InvalidInput as fault:
+        # Without the part: a search that can't be made must not be repeated by the link to the first page.
         part, status, values = "", 400, {"rows": [], "search_problem": problem_text(fault, context.language)}
     here = f"{PREFIX}{context.app_key}/user"
     fixed = {
@@ -49,6 +52,7 @@ async def show(context: ConsoleContext, field: Asked = _NO_FIELD) -> web.Respons
         "following": "",
         "matches": None,
         "total": None,
+        # The part may be an id that is nowhere yet, and no search finds it; its page can still be opened.
         "exact": named(part.encode()) if 0 < len(part.encode("utf-8", "replace")) <= MAX_ID_BYTES else None,
         "search_problem": "",
     }
@@ -58,12 +62,14 @@ async def show(context: ConsoleContext, field: Asked = _NO_FIELD) -> web.Respons
 async def rows_of(context: ConsoleContext, users: Sequence[bytes], known: Sequence[Profile] = ()) -> list[UserRow]:
     """A row for each User: its facts from this node's Replica, its profile from Redis if that can be reached."""
     profiles = {one.user: one for one in known}
+    # A search has found profiles already; each is 1 read of Redis.
     missing = [user for user in users if user not in profiles]
     try:
         found = await context.deps.store.users.profiles(context.app_key, missing)
         profiles |= {one.user: one for one in found if one is not None}
     except StoreUnavailable:
         pass
+    # One snapshot for all rows, so that no two of them are of different commits.
     with context.deps.replica as snapshot:
         app = app_of(snapshot, context.app_key)
         return [UserRow(named(user), profiles.get(user), app.user(user)) for user in users]
@@ -74,7 +80,9 @@ async def _newest(context: ConsoleContext, token: str | None) -> dict[str, Any]:
     place = None if token is None else place_of(token)
     try:
         (found, following), total = await asyncio.gather(
-            users.behind(context.app_key, place, ROWS, newest_first=True), users.count(context.app_key)
+            # By position, not by offset: Users that register meanwhile move no row to the next page.
+            users.behind(context.app_key, place, ROWS, newest_first=True),
+            users.count(context.app_key),
         )
     except StoreUnavailable as fault:
         return {"rows": [], "away": str(fault)}
@@ -92,6 +100,7 @@ async def _search(context: ConsoleContext, part: str, token: str | None) -> dict
         "matches": matches,
         "following": _address(context, match=part, token=matches.following) if matches.following else "",
     }
+    # Redis just failed: asking it for the count as well would only wait again.
     if matches.away:
         return values | {"away": matches.away}
     try:

@@ -22,12 +22,13 @@ from gate.store.webhook_queue import DeadWebhook
 from gate.webhooks.trial import Webhook, may_show_text, try_webhook
 
 PAGE_LETTERS = 50
+# Of one form.
 MAX_IDS = 100
-"""Of one form."""
 RESULTS: dict[str, str] = {"0": N_("deactivation"), "1": N_("reactivation")}
 WEBHOOKS: dict[Webhook, str] = {"results": N_("Results of deactivation"), "presence": N_("Changes of Presence")}
 OUTCOMES = {"delivered": N_("delivered"), "failed": N_("failed"), "dead": N_("given up")}
 
+# Problems are stored in English by the node that met them; these are their forms (`gate.webhooks.posting`).
 _ANSWERED = re.compile(r"it answered (\d{3})")
 _TOO_LATE = re.compile(r"no answer within ([\d.]+) s")
 _UNREACHED = re.compile(r"it could not be reached \((\w+)\)")
@@ -61,6 +62,7 @@ async def replay(context: ConsoleContext) -> web.Response:
 async def drop(context: ConsoleContext) -> web.Response:
     """A form with ids of dead letters, or `all`: they are deleted, once that is confirmed."""
     form = await context.sent()
+    # A replay can be repeated, and asks nothing; what is deleted is gone.
     if not is_confirmed(form):
         return await _ask_drop(context, form)
     many = await _act(context, form, "webhooks-dropped")
@@ -77,6 +79,7 @@ async def try_out(context: ConsoleContext) -> web.Response:
     webhook: Webhook = wanted
     deps, because = context.deps, attribution(context, form)
     app = await deps.store.apps.get(context.app_key)
+    # Before the call: a request that left this node is in the audit, whatever becomes of the node.
     ordered = await deps.store.audit.note_webhooks(context.app_key, "webhook-tested", because, {"webhook": webhook})
     try:
         trial = await try_webhook(app, webhook, context.now_ms)
@@ -86,6 +89,7 @@ async def try_out(context: ConsoleContext) -> web.Response:
         return await _page(context, 409, tried=webhook)
     value = {"webhook": webhook, "outcome": trial.outcome}
     await deps.store.audit.note_webhooks(context.app_key, "webhook-tested", because, value, ordered)
+    # A test call must not become a window into this network: only an admin reads what a private address answers.
     shows_text = may_show_text(trial.addresses, context.operator.operator)
     return await _page(
         context,
@@ -110,6 +114,7 @@ def problem_text(problem: str, language: Language) -> str:
 
 async def _page(context: ConsoleContext, status: int = 200, **values: Any) -> web.Response:
     app, state, letters, following, away = context.app, None, list[DeadWebhook](), None, ""
+    # The answer to a form is the first page; an address of a form has no cursor.
     cursor = None if context.request.method == "POST" else context.query().text("cursor")
     store = context.deps.store
     try:
@@ -148,6 +153,7 @@ async def _ask_drop(context: ConsoleContext, form: Form) -> web.Response:
     if form.has("all"):
         effects = [context.gettext(N_("Every dead letter of this App is deleted."))]
     else:
+        # Only those that are the App's: an id of another App must not be named here.
         letters = await context.deps.store.webhooks.dead_letters(context.app_key, _ids(form))
         effects = [
             context.gettext(
@@ -177,6 +183,7 @@ async def _act(context: ConsoleContext, form: Form, kind: WebhookAct) -> int:
 
 
 def _ids(form: Form) -> Sequence[str]:
+    # What is no ASCII becomes an id that no letter has.
     ids = [value.decode("ascii", "replace") for value in form.fields.get("id", [])]
     if not 1 <= len(ids) <= MAX_IDS:
         raise InvalidInput("id", f"must be given 1 to {MAX_IDS} times")

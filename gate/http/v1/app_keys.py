@@ -31,8 +31,9 @@ from gate.core.scopes import SCOPES, Scope
 from gate.errors import InvalidInput
 from gate.http.endpoint import Effective, Endpoint, answered
 from gate.http.fields import Reason
+from gate.http.forms import Query
 from gate.http.operators import OperatorRequest
-from gate.http.requests import Body, Query, Schema
+from gate.http.requests import Body, Schema
 from gate.store.new_credentials import new_app_secret
 
 KEY_NAME = {"pattern": KEY_NAME_PATTERN, "examples": ["router-1"]}
