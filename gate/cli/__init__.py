@@ -98,6 +98,7 @@ class NounGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Resolve the command; for an unknown one, fail with the similar names."""
+        # Options before the noun are Typer's to name.
         if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
             from difflib import get_close_matches  # late: for this one mistake
 
@@ -177,6 +178,7 @@ def _root(
 ) -> None:
     """May A message B? Runs the service, and asks and administers it."""
     if url is None:
+        # By where the value came from: variables may be set for other calls, an option is meant for this one.
         for name in ("operator", "of_app", "ca", "insecure_http"):
             source = context.get_parameter_source(name)
             if source is not None and source.name == "COMMANDLINE":
@@ -194,6 +196,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is no reason to fail
+    # The one way out, so that every failure has its line and its status.
     sys.exit(exit_status.run(_run))
 
 

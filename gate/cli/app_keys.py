@@ -62,11 +62,15 @@ def add(
     """Add a key; it can be used when this returns. The secret is printed once."""
     with all_mistakes() as mistakes:
         of_app, its_name = _whose(key, named, name, mistakes)
+        # `--scope check,presence` and `--scope check --scope presence` are the same.
         named_scopes = [one.strip() for some in scope for one in some.split(",")]
+        # All scopes in the place of a mistake are never stored: `all_mistakes` raises before the write.
         scopes = mistakes.take(lambda: key_scopes(named_scopes), SCOPES)
         fresh = mistakes.take(lambda: app_secret(secret if secret is not None else new_app_secret()), "")
         why, by = command.why_and_by(mistakes)
+    # Outside of the change, which may run several times.
     now_ms = wall_ms()
+    # The secret is made here and sent, so that both ways print one that this machine has.
     body = {"name": its_name, "scopes": list(scopes), "secret": fresh, "reason": why}
     _, settled = _update(
         command,
@@ -123,11 +127,13 @@ def rotate(
     def changed(facts: AppFacts) -> AppFacts:
         if finish:
             return with_finished_rotation(facts, its_name)
+        # Here in the command's own words; the core refuses it too, and knows no `--finish`.
         if len(named_key(facts, its_name).digests) > 1:
             raise Refused("a rotation is in progress: end the previous secret first, with --finish")
         return with_rotated_key(facts, its_name, fresh)
 
     def afar(remote: Remote) -> Settled:
+        # The endpoint refuses both at once: an end of the rotation takes no secret.
         body = {"finish": True} if finish else {"secret": fresh}
         return remote.write("POST", f"{_keys_path(of_app)}/{its_name}/rotate", body | {"reason": why})
 
@@ -172,6 +178,7 @@ def remove(command: Command, key: _App, named: _Named = None, name: _Name = None
 def _whose(key: str, named: str | None, name: str | None, mistakes: Mistakes) -> tuple[str, str]:
     """The App's key, and the name of the key, which is an argument or an option."""
     of_app = mistakes.take(lambda: ids.app_key(key), "")
+    # Exactly one of the two.
     if (named is None) is (name is None):
         mistakes.add(InvalidInput("NAME", "say one, as an argument or with --name"))
         return of_app, ""

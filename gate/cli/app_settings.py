@@ -123,6 +123,7 @@ class SettingOptions:
         """The settings that were given, each read from its text."""
         changes: dict[str, Any] = {}
         for setting, value in asdict(self).items():
+            # These two change a set, and have no value of their own.
             if value is None or setting in ("exempt", "unexempt"):
                 continue
             read, otherwise = _READERS.get(setting, (None, None))
@@ -149,7 +150,9 @@ def set_(
         raise InvalidInput("set", "name at least one setting to change (gate app set --help lists them)")
 
     def changed(facts: AppFacts) -> AppFacts:
+        # On the set as it is stored: two operators that add at once both succeed.
         exempt = (facts.exempt | added) - removed
+        # Only here is the whole set known, and its number bounded.
         if problems := setting_mistakes({"exempt": exempt}, _option):
             raise InvalidConfig([str(problem) for problem in problems])
         return with_settings(facts, {"exempt": exempt, **changes}, _option)
@@ -176,6 +179,7 @@ def _option(setting: str) -> str:
 def _user_limit(text: str) -> int | None:
     if text == NO_OWN_LIMIT:
         return None
+    # `int` would take blanks, signs and underscores.
     if not (text.isascii() and text.isdigit() and len(text) <= 16):
         raise InvalidInput("--user-limit", f"must be a whole number or {NO_OWN_LIMIT}, got {text[:40]!r}")
     return int(text)
@@ -186,6 +190,7 @@ def _senders(given: list[str] | None, option: str, mistakes: Mistakes) -> frozen
     for sender in given or ():
         raw = mistakes.take(lambda sender=sender: given_id(sender, option), b"")  # type: ignore[misc]
         try:
+            # Settings are JSON, which holds no other bytes.
             senders.add(raw.decode())
         except UnicodeDecodeError:
             mistakes.add(InvalidInput(option, "an exempt sender's id must be UTF-8"))
@@ -193,6 +198,7 @@ def _senders(given: list[str] | None, option: str, mistakes: Mistakes) -> frozen
 
 
 # Of settings that are given as text: what reads it, and the value where that is a mistake.
+# Typer reads numbers and choices; these have spellings of their own.
 _READERS: dict[str, tuple[Callable[[str], Any], Any]] = {
     "user_limit": (_user_limit, None),
     "rate_limits": (parse_limits, {}),

@@ -65,6 +65,7 @@ def create(
         facts = AppFacts(
             key=mistakes.take(lambda: ids.app_key(key) if key is not None else new_app_key(), ""),
             name=mistakes.take(lambda: _name(name), ""),
+            # Taken like the rest, so that a short secret and a wrong key are named together.
             secrets=(mistakes.take(lambda: _secret(secret, short_secret), ""),),
             environment=environment,
             created_at_ms=wall_ms(),
@@ -89,6 +90,7 @@ def list_(command: Command) -> None:
     """List the Apps."""
 
     async def work(connection: StoreConnection) -> list[dict[str, Any]]:
+        # As `/v1/apps` has them: both ways print the same order.
         found = sorted(await connection.store.apps.list(), key=lambda one: one.key)
         return [_document(one, show_secret=False) for one in found]
 
@@ -111,6 +113,7 @@ def show(
 ) -> None:
     """Show an App's settings."""
     wanted = ids.app_key(key)
+    # Before anything is asked: a secret that is in use never travels for being shown.
     if show_secret and command.is_afar:
         raise InvalidInput("--show-secret", "works on a node only: no answer over HTTP holds a secret that is in use")
 
@@ -146,6 +149,7 @@ def rotate_secret(
     """Give an App a new secret next to the old one, or with --drop-old end the old one."""
     with all_mistakes() as mistakes:
         wanted = mistakes.take(lambda: ids.app_key(key), "")
+        # Made in any case and unused with --drop-old: the mistakes of its options are named all the same.
         fresh = mistakes.take(lambda: _secret(secret, short_secret), "")
         why, by = command.why_and_by(mistakes)
         if keep_tokens and not drop_old:
@@ -154,6 +158,7 @@ def rotate_secret(
     def changed(facts: AppFacts) -> AppFacts:
         if drop_old:
             return without_old_secret(facts, keep_tokens=keep_tokens)
+        # A third secret would end the oldest at once, which app servers may still use.
         if len(facts.secrets) > 1:
             raise Refused("a rotation is under way: end the old secret first, with --drop-old")
         return with_new_secret(facts, fresh)
@@ -164,6 +169,7 @@ def rotate_secret(
 
     settled = command.ask(work)
     credentials = command.data / CREDENTIALS_FILE
+    # After the write: a file that holds a secret which Redis never got would lock the demo and scripts out.
     is_noted = not drop_old and _note_secret(credentials, wanted, fresh)
     shown = {} if drop_old else {"app_secret": fresh}
     if command.as_json:
@@ -191,6 +197,7 @@ def remove(
         wanted = mistakes.take(lambda: ids.app_key(key), "")
         why, by = command.why_and_by(mistakes)
     if not yes:
+        # On stderr: stdout is the result's, also where a person answers.
         typer.confirm(f"Remove App {wanted} and every fact of its Users?", abort=True, err=True)
 
     async def work(connection: StoreConnection) -> Settled:
@@ -231,6 +238,7 @@ def _document(facts: AppFacts, *, show_secret: bool) -> dict[str, Any]:
     """All settings, and on request the secrets; never the Token keys, which allow minting Tokens."""
     document = app_document(facts)
     if show_secret:
+        # In its place are the secrets themselves: the number would be the same thing twice.
         del document["secret_count"]
         document["secrets"] = list(opened(facts).secrets)
     return document
@@ -239,6 +247,7 @@ def _document(facts: AppFacts, *, show_secret: bool) -> dict[str, Any]:
 def _in_order(shown: dict[str, Any]) -> dict[str, Any]:
     """Settings from elsewhere in the order of `_document`, and behind them those that this version does not know."""
     usual = app_document(AppFacts(key="", secrets=()))
+    # A node of another version may have settings that this one does not know: shown last, not dropped.
     return {name: shown[name] for name in usual if name in shown} | shown
 
 

@@ -67,6 +67,7 @@ def audit(
         given = None if user is None else mistakes.take(lambda: given_id(user, "--user"), b"")
         from_ms = 0 if since is None else mistakes.take(lambda: parse_moment(since, "--from"), 0)
         to_ms = FOREVER_MS if until is None else mistakes.take(lambda: parse_moment(until, "--to"), 0)
+        # The deployment's audit has no Users: an empty answer would read as `nothing was done`.
         if deployment and user is not None:
             mistakes.add(InvalidInput("--user", "does not go with --deployment"))
     if deployment:
@@ -144,6 +145,7 @@ def _entry_of(line: Mapping[str, Any]) -> AuditEntry:
     what = line["what"]
     value = b""
     if what == "app-set":
+        # Back to the stored form, so that one function makes the rows of both ways.
         value = orjson.dumps(line["settings"])
     elif what == "whitelist-switched":
         value = b"1" if line["on"] else b"0"
@@ -151,6 +153,7 @@ def _entry_of(line: Mapping[str, Any]) -> AuditEntry:
         value = str(line["before"]).encode()
     elif what in NOTED:
         value = orjson.dumps({name: one for name, one in line.items() if name not in _OF_EVERY_LINE})
+    # Absent is no end at all, null is without end.
     until_ms = read_moment(line["until"]) if "until" in line else 0
     members = tuple(raw_id(one) for one in line.get("members", ()))
     user = raw_id(line.get("user", ""))
@@ -170,6 +173,7 @@ async def _up_to(limit: int, read: Callable[..., Awaitable[tuple[list[T], str | 
     """Read pages until there are more entries than the limit, or until the last page."""
     found: list[T] = []
     cursor: str | None = None
+    # One more than the limit: whether the list is cut.
     while len(found) <= limit:
         page, cursor = await read(count=min(PAGE_ROWS, limit + 1 - len(found)), cursor=cursor)
         found += page
@@ -204,6 +208,7 @@ def audit_row(entry: AuditEntry) -> tuple[str, ...]:
         what.append(f"and {len(entry.members) - MAX_SHOWN_MEMBERS} more")
     if entry.until_ms:
         what.append("without end" if entry.until_ms >= FOREVER_MS else f"until {shown_moment(entry.until_ms)}")
+    # Kinds with words of their own first; of any other the stored value is shown.
     if entry.kind in ("kick-ordered", "kicked"):
         what.append(_kicked(entry.value))
     elif entry.kind == "facts-lost":

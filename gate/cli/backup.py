@@ -63,6 +63,7 @@ def backup(
     """Write everything that the deployment keeps in Redis to a file, while it works. Presence is left out."""
     if file == STDOUT and command.as_json:
         raise InvalidInput("--json", "stdout is the backup: name a FILE")
+    # Control characters of a binary file can leave a terminal unusable.
     if file == STDOUT and sys.stdout.isatty():
         raise InvalidInput("FILE", "a backup is binary: name a file, or send stdout to one")
     started_ms = monotonic_ms()
@@ -90,6 +91,7 @@ def restore(
     """Write a backup into an empty Redis. Every checksum is verified first. Safe to repeat after an interruption."""
     started_ms = monotonic_ms()
     with _opened(file) as stream:
+        # The whole file before the first write: half a restore is worse than none.
         verified = _verified(stream, file)
         revisions, target = run(_restored(command, stream, verified, partitions))
     summary = _Summary(file, verified.end, verified.checksum, verified.size, monotonic_ms() - started_ms)
@@ -147,6 +149,7 @@ async def _written(command: Command, stream: IO[bytes], with_audit: bool) -> tup
     from gate.store.backup import BackupSource  # late, as in `open_store`
     from gate.store.store import Store
 
+    # A pipeline of long lists takes longer than a node waits for any answer.
     store = await Store.connect(command.redis_url(), deadline_ms=DEADLINE_MS)
     try:
         header = Header(gate=__version__, made_at_ms=wall_ms(), partitions=store.partitions, has_audit=with_audit)
@@ -222,6 +225,7 @@ async def _restored(
     client = client_of(parse_address(command.redis_url()), DEADLINE_MS, None)
     try:
         await refuse_old_server(client)
+        # Positions must not be used again: a node that followed this Redis would take new Changes for known ones.
         last_seq = max((seq for _, seq, _ in verified.end.heads), default=0)
         target = Restore(client, verified.header, verified.checksum, verified.apps, last_seq)
         await target.begin(partitions)
@@ -242,6 +246,7 @@ async def _put(target: Restore, stream: IO[bytes], verified: _Verified, *, silen
         for records in reader.records():
             await target.put(records)
             progress.at(reader.read_bytes, target.count)
+    # Too late to refuse, so it says what to do; without the end mark no node loads it.
     if reader.checksum != verified.checksum:
         raise BackupForeign("the file was replaced while it was read: empty this Redis, and repeat the restore")
     return await target.finish()

@@ -49,6 +49,7 @@ def check(
         b = mistakes.take(lambda: given_id(recipient, "B"), b"")
         demanded = mistakes.take(lambda: _demanded(min_revision), _NOTHING_DEMANDED)
     if command.is_afar:
+        # `from` is no name that Python allows as a keyword.
         query = {"from": a, "to": b, "min": min_revision}
         verdict_afar = command.afar(lambda remote: remote.get("/v1/check", **query))
         _print_verdict(command, verdict_afar)
@@ -58,13 +59,16 @@ def check(
     with opened_replica(command.data) as replica:
         status_page = replica.view()  # before the facts, which may become newer
         with replica as snapshot:
+            # Refused, not waited for: a file can't say whether its replicator will catch up.
             if demanded and not reaches(snapshot, demanded):
                 raise Stale(f"this Replica has not applied {min_revision} (or follows another history)")
             app = _app(snapshot, key)
             verdict = app.decide(a, b, wall_ms())
             revision = revision_of(snapshot, key, (a, b))
+        # Printed inside of the block: the age below is of the same view.
         document = {"allowed": verdict.allowed, "verdict": verdict.word, "until": verdict.until_ms}
         _print_verdict(command, document | {"revision": revision, "stale_ms": status_page.stale_ms})
+        # On stderr, next to an answer that a script reads: it is true, and not what the rules say.
         if app.app.shadow:
             warn(f"gate: App {key} is in shadow mode: every check answers allowed (gate explain shows the verdict)")
         warn_if_stale(status_page)
@@ -91,6 +95,7 @@ def explain(
     with opened_replica(command.data) as replica:
         status_page = replica.view()
         with replica as snapshot:
+            # For its error: `explained` would call an unknown App's Users unknown.
             _app(snapshot, key)
             explained = explained_by(snapshot, key, a, b)
         explained["stale_ms"] = status_page.stale_ms
@@ -104,6 +109,7 @@ def require_replica(data: Path) -> None:
     try:
         current_facts(replica_dir(data))
     except ReplicaMissing:
+        # In the words of a person at a shell; the Replica's own speak of a replicator.
         raise ReplicaMissing(f"no Replica in {data}: start `gate serve` there first, or say --data DIR") from None
 
 
@@ -120,6 +126,7 @@ def opened_replica(data: Path) -> Iterator[Reading]:
 
 def warn_if_stale(status_page: StatusView) -> None:
     """One line on stderr unless the facts are known to be complete."""
+    # Fresh, as nearly always: no line that people learn to overlook.
     if not status_page.stale_ms:
         return
     state = status_page.state.name.lower().replace("_", " ")

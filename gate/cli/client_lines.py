@@ -30,7 +30,9 @@ _APPLIED = {"all": "effective on every live node", "node": "effective on this no
 
 def message_of(line: bytes) -> str:
     """The message for a line that is not empty. Raises `InvalidInput` for an invalid line."""
+    # On bytes: ids need not be UTF-8. Blanks separate, so an id with one takes the JSON form.
     word, *ids = line.split()
+    # Before the words: a message may begin with any type, also one that a later server knows.
     if word.startswith(b"{"):
         text = _given(line)
     elif word in _ALONE and not ids:
@@ -41,6 +43,7 @@ def message_of(line: bytes) -> str:
         text = orjson.dumps({"type": word.decode(), **named}).decode()
     else:
         raise InvalidInput("line", f"{shown_id(line[:80])!r} is none of: {WORDS}")
+    # Refused here: the server would close the connection for it, with all else that is under way.
     if len(text.encode()) > MAX_MESSAGE_BYTES:
         raise InvalidInput("line", f"is a message of more than {MAX_MESSAGE_BYTES} bytes: name fewer Users")
     return text
@@ -55,6 +58,7 @@ def line_of(message: Message) -> str:
             return f"closing: {_plain(reason)}: {closing_text(message)}"
         case {"type": "presence", "presence": [*rows]}:
             return "\n".join(map(_presence, rows)) or "the request names no User"
+        # Before the list: an answer about one User has no `members`.
         case {"type": "blacklist", "listed": is_listed, "user": user}:
             return f"{_id(user)} is {_until(message) if is_listed else 'not on the Blacklist'}"
         case {"type": "blacklist", "members": [*rows]}:
@@ -83,6 +87,7 @@ def _given(line: bytes) -> str:
         message = orjson.loads(line)
     except orjson.JSONDecodeError as fault:
         raise InvalidInput("line", f"begins with a brace, but is no JSON: {fault}") from None
+    # Encoded again, in one line: what was typed may hold line breaks.
     return orjson.dumps(message).decode()
 
 

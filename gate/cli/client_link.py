@@ -61,6 +61,7 @@ class Link:
         self._session = session
         self._server = url
         self._url = url + PATH
+        # Not `?token=`: an address is in the logs of every proxy.
         self._headers = {"Authorization": f"Bearer {token}"}
         self._params = {} if platform is None else {"platform": platform}
         self._ping_s = ping_s
@@ -73,6 +74,7 @@ class Link:
                 socket = await self._session.ws_connect(
                     self._url, headers=self._headers, params=self._params, heartbeat=self._ping_s, timeout=_CLOSING
                 )
+        # Before aiohttp's own errors: it carries the reason.
         except _Answered as answer:
             return _refused(answer)
         except aiohttp.WSServerHandshakeError:
@@ -84,6 +86,7 @@ class Link:
         try:
             return await _received(socket, opened, heard)
         finally:
+            # Also after a fault: the server learns at once, and the Session does not wait for a ping.
             await socket.close()
 
     def _unreachable(self, why: str) -> Ended:
@@ -112,6 +115,7 @@ class _Answered(Exception):
 
 async def _keep_answer(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
     response = await handler(request)
+    # The body of an upgrade is the connection itself, and must not be read.
     if response.status == 101:
         return response
     try:
@@ -126,6 +130,7 @@ async def _received(socket: Socket, opened: Opened, heard: Heard) -> Ended:
     sending: asyncio.Task[None] | None = None
     try:
         async for frame in socket:
+            # The server sends no binary frames; a later one may.
             if frame.type is not aiohttp.WSMsgType.TEXT:
                 continue
             message = _object(frame.data)
@@ -133,6 +138,7 @@ async def _received(socket: Socket, opened: Opened, heard: Heard) -> Ended:
             if message.get("type") == "closing":
                 closing = message
             elif message.get("type") == "welcome" and sending is None:
+                # Not before the welcome: a line sent earlier would be an unknown message to the handshake.
                 sending = asyncio.create_task(opened(socket))
     finally:
         if sending is not None:
@@ -157,6 +163,7 @@ def _refused(answer: _Answered) -> Ended:
 
 def _closed(code: int | None, closing: Message, was_silent: bool) -> Ended:
     reason, ending = _OF_CODE.get(code or 0, (None, None))
+    # The server's last word, before the code, which says less.
     if closing:
         said = str(closing.get("reason", ""))
         wait = closing.get("reconnect_ms")

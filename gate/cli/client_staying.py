@@ -80,6 +80,7 @@ class Client:
 
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
+            # Not an exception: the socket is closed with a code, so the Session ends at once.
             loop.add_signal_handler(number, self._leaving.set)
         if self._for_s is not None:
             loop.call_later(self._for_s, self._leaving.set)
@@ -154,6 +155,7 @@ class Client:
         return list(self._unanswered)
 
     async def _send(self, socket: Socket, text: str) -> None:
+        # Negative is no wait.
         await asyncio.sleep(self._sent_at_s + SEND_EVERY_S - _now_s())
         self._sent_at_s = _now_s()
         with contextlib.suppress(ConnectionResetError):  # the receiving side reports how the connection ended
@@ -230,6 +232,7 @@ class StdinLines:
         # The loop may have ended meanwhile. No coroutine is passed to it: Python warns about one that is never awaited.
         with contextlib.suppress(RuntimeError):
             for line in chain(_stdin(), [None]):
+                # Waits for a taken line: an endless pipe is read no further than it is sent.
                 self._room.acquire()
                 loop.call_soon_threadsafe(self._lines.put_nowait, line)
 
@@ -241,6 +244,7 @@ def _stdin() -> Iterator[bytes]:
     while chunk := _chunk():
         *whole, begun = (begun + chunk).split(b"\n")
         yield from (line[:MAX_LINE_BYTES] for line in whole if line.strip())
+        # What is cut is dropped as it comes: a line without an end must not fill the memory.
         begun = begun[: MAX_LINE_BYTES + 1]
     if begun.strip():
         yield begun

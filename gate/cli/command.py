@@ -118,6 +118,7 @@ class Command(Target):
 
     def afar(self, work: Callable[[Remote], T] | None, *, of_app: bool = True) -> T:
         """The work of a command over HTTP, about the App that the options name, or with `of_app` off about the deployment."""
+        # The App first: a call without one is a mistake, whatever the command could do from elsewhere.
         remote = remote_of(self.app_key() if of_app else "")
         if work is None or remote is None:
             raise node_only()
@@ -137,6 +138,7 @@ class Command(Target):
         """The same with the App that the options name; `AppUnknown` before the work begins."""
         if self.is_afar:
             return self.afar(afar)
+        # Before connecting, so that wrong usage is status 2 also with Redis away.
         key = self.app_key()
 
         async def of_app(connection: StoreConnection) -> T:
@@ -239,12 +241,14 @@ def takes(
     ]
 
     def decorate(function: Callable[Concatenate[Command, P], None]) -> Callable[..., None]:
+        # `eval_str`: with postponed annotations these are texts.
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
 
         @functools.wraps(function)
         def run(**given: Any) -> None:
             if ELSEWHERE.get() is not None and not afar:
                 raise node_only()
+            # Popped: what is left are the function's own.
             command = Command(**{one.name: given.pop(one.name) for one in shared})
             arguments: dict[str, Any] = {one.name: _taken(one, given) for one in own}
             function(command, **arguments)  # type: ignore[call-arg]
@@ -253,6 +257,7 @@ def takes(
         # Typer reads these two attributes; without them it would read those of the wrapped function.
         run.__signature__ = inspect.Signature(seen)  # type: ignore[attr-defined]
         run.__annotations__ = {one.name: one.annotation for one in seen}
+        # Typer follows it to the wrapped function, and would miss the shared options.
         del run.__wrapped__
         return run
 

@@ -28,6 +28,7 @@ from gate.errors import InvalidInput
 
 PING_S = 20
 LEAST_PING_S = 0.1
+# No sign, no exponent, no nan: what `float` takes beyond this is a mistake here.
 _SECONDS = re.compile(r"\d{1,9}(\.\d{1,3})?")
 
 # What fits a header. Whether it is a Token the server says.
@@ -80,6 +81,7 @@ def connect(
     as JSON. quit leaves.
     With --json each line printed is an object, as it came, or one of type closed, refused, unreachable or reconnecting.
     """
+    # Its own option: it takes a URL, where the shared one takes HOST:PORT.
     target = replace(command, http=http)
     with all_mistakes() as mistakes:
         url = mistakes.take(lambda: _url(target.http_address()), "")
@@ -87,7 +89,9 @@ def connect(
         ping_s = mistakes.take(lambda: _ping_s(ping), 0.0)
         if platform is not None:
             mistakes.take(lambda: parse_platform(os.fsencode(platform)), "")
+        # Nothing is minted before all mistakes are known: a Token registers its User.
         given = _as_whom(token, user, mistakes)
+    # Minted over Redis, so --user needs the node's rights; a Token alone needs only the address.
     shown = given if isinstance(given, str) else _minted(command, given)
     run(
         Client(once=once, for_s=for_s, reconnects=not no_reconnect, as_json=command.as_json).stay(
@@ -113,6 +117,7 @@ def _as_whom(token: str | None, user: str | None, mistakes: Mistakes) -> str | b
         return mistakes.take(lambda: registrable(os.fsencode(user), "--user"), b"")
     if token is None or user is not None:
         mistakes.add(InvalidInput("TOKEN", "say one (or set GATE_TOKEN), or --user, not both"))
+    # A line break would end the header, and what follows be one of its own.
     elif not _TOKEN.fullmatch(token):
         mistakes.add(InvalidInput("TOKEN", "holds what no Token holds, such as a space or a line break"))
     return token or ""

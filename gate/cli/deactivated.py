@@ -48,6 +48,7 @@ def deactivated(command: Command, limit: LimitOption = DEFAULT_LIMIT) -> None:
         from gate.store.places import Place  # late: the help page needs no store
 
         async def page(last: DeactivatedUser | None, count: int) -> list[DeactivatedUser]:
+            # By position: ids that come back meanwhile shift no page.
             return await connection.store.deactivation.behind(app.key, last and Place(last.since_ms, last.user), count)
 
         return await all_rows(page, limit)
@@ -75,9 +76,11 @@ def erasure_proof(
 
         return await occurrences(connection.store.client, app.key, given)
 
+    # Redis first: the Replica follows it, so what is gone here is gone there a moment later.
     found = [("Redis", one) for one in command.ask_app(work)] + [
         ("Replica", one) for one in _in_replica(command, given)
     ]
+    # Some places keep an id on purpose, the audit above all; the documentation lists them.
     is_erased = all(one.is_documented for _, one in found)
     if command.as_json:
         rows = [
@@ -104,6 +107,7 @@ def _change(command: Command, users: list[str], *, is_return: bool) -> None:
 
     async def work(connection: StoreConnection, app: AppFacts) -> tuple[str, Settled]:
         writes = connection.writes(app, why, by)
+        # The id of the operation is what the webhook's results name.
         operation = await (writes.reactivate(given) if is_return else writes.deactivate(given))
         return operation.id, await connection.settle(operation.written)
 

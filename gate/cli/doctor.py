@@ -30,6 +30,7 @@ def doctor(
     ] = False,
 ) -> None:
     """Look for what is wrong here, and say what to do."""
+    # All of them before the first line: the exit status and the JSON need the whole.
     findings = list(_findings(command, allow_eviction))
     failed = any(finding.level == "fail" for finding in findings)
     if command.as_json:
@@ -40,6 +41,7 @@ def doctor(
 
 
 def _findings(target: Target, allow_eviction: bool) -> Iterator[Finding]:
+    # From what needs nothing to what needs the service: the first failure is often the cause of the others.
     yield doctor_local.directory(target.data)
     yield doctor_local.disk_space(target.data)
     yield doctor_local.credentials(target.data)
@@ -54,6 +56,7 @@ def _findings(target: Target, allow_eviction: bool) -> Iterator[Finding]:
     if admin := target.admin_address():
         yield doctor_local.http_port(admin, "--admin-http")
     yield doctor_local.resp_port(target.resp_address())
+    # A data directory may have several, one for each set of roles.
     for service in target.services:
         if service.resp_tls or service.http_tls:
             yield from doctor_local.tls_ports(service)
@@ -69,4 +72,5 @@ def _print(findings: list[Finding]) -> None:
         line.append(shown_text(f"{finding.subject}: {finding.found}"))
         if finding.advice:
             line.append(f"\n     {shown_text(finding.advice)}", style="dim")
+        # A finding is one line for grep; rich would break it at the terminal's width.
         out.print(line, soft_wrap=True)

@@ -53,6 +53,7 @@ def directory(data: Path) -> Finding:
         return fail(subject, f"can't be looked at: {fault.strerror}", "start `gate serve`, or say --data DIR")
     if not data.is_dir():
         return fail(subject, "is no directory", "say --data DIR")
+    # By the real user: under sudo this is not the service's.
     if not os.access(data, os.W_OK | os.X_OK):
         return fail(subject, "can't be written by this user", "run as the service's user, or chown the directory")
     if mode & 0o077:
@@ -62,6 +63,7 @@ def directory(data: Path) -> Finding:
 
 def disk_space(data: Path) -> Finding:
     """There is room for the append-only file and for a second Replica in addition to the first."""
+    # The directory may not exist yet; its disk does.
     there = next((path for path in (data, *data.absolute().parents) if path.exists()), Path("/"))
     free_bytes = shutil.disk_usage(there).free
     found = f"{free_bytes / (1 << 30):.1f} GiB free"
@@ -126,6 +128,7 @@ def replica_state(data: Path) -> Finding:
             status_page, known = opened.view(), status_of(opened)
     except ReplicaError as fault:
         return fail("Replica", str(fault), "start `gate serve`; a damaged Replica is rebuilt by itself")
+    # Reads the whole file; checks go on meanwhile.
     if damage := file_check.adds_up(replica_dir(data) / known.file):
         return fail("Replica", f"{known.file} is damaged: {damage}", DAMAGE_ADVICE)
     if not replicator_lives(status_page):
@@ -135,6 +138,7 @@ def replica_state(data: Path) -> Finding:
             else f"{shown_duration(status_page.stale_ms)} old"
         )
         return fail("Replica", f"no replicator runs here; facts are {age}", "start `gate serve`")
+    # Before stale facts in general: it has a cause of its own, and other advice.
     if status_page.state is State.CUT_OFF:
         advice = (
             "see the lines on disk space and Redis; where they are well, the replicator's log: "
@@ -156,6 +160,7 @@ def http_port(address: str, option: str = "--http") -> Finding:
     host, _, port = address.rpartition(":")
     try:
         connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=CONNECT_TIMEOUT_S)
+        # No secret is sent: whatever listens there may not be Gate.
         connection.request("GET", "/readyz")
         answer = connection.getresponse()
         body = answer.read(4_096).decode(errors="replace")
@@ -178,6 +183,7 @@ def resp_port(address: str) -> Finding:
     try:
         with socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S) as peer:
             peer.sendall(b"*1\r\n$4\r\nPING\r\n")
+            # Of another service anything may come; the first bytes tell.
             answer = peer.recv(256)
     except ValueError:
         return fail(subject, "is no HOST:PORT", "say --resp HOST:PORT")
@@ -227,6 +233,7 @@ def _tls_port(subject: str, address: str, certificate: Path, pid: int) -> Findin
             context.wrap_socket(plain) as peer,
         ):
             shown = peer.getpeercert(binary_form=True)
+        # The service may still show the certificate of its start, until SIGHUP.
         kept = ssl.PEM_cert_to_DER_cert(_first_certificate(certificate.read_text()))
     except (OSError, ValueError) as fault:
         return fail(subject, f"does not answer: {fault}", "read the service's log")

@@ -66,6 +66,7 @@ _OF_RIGHTS = ("NOPERM", "ACL failure", "executing the script can't")
 
 def advice_on(problem: str, option: str) -> str:
     """What to do about a server that answered with this; empty if it did not answer."""
+    # The first that fits: words of one answer are ordered from the special to the general.
     return next((advice.format(option=option) for word, advice in _ADVICE.items() if word in problem), "")
 
 
@@ -76,6 +77,7 @@ def _facts_needs(target: Target) -> Needs:
 
 
 def _advice(fault: GateError, url: Callable[[], str], option: str, needs: Needs) -> str:
+    # Tried once more with more patience: so a server that is far away differs from one that is down.
     if "connect_timeout_ms" in str(fault) and (connect_ms := _connects_in_ms(url())):
         return (
             f"it answers after {connect_ms:,.0f} ms: give it longer, with connect_timeout_ms={2 * connect_ms:.0f} "
@@ -128,10 +130,12 @@ def findings(target: Target, allow_eviction: bool = False) -> Iterator[Finding]:
     """One finding if Redis can't be reached, else several."""
     yield from _sentinels("Redis Sentinels", target.redis_url, "--redis")
     try:
+        # One connection for all of it, as a node has one.
         vitals, address, apps, clocks = run_with(target, _looked)
     except GateError as fault:
         start = "checks go on without it, writes do not: start it, or say --redis URL"
         yield fail("Redis", str(fault), _advice(fault, target.redis_url, "--redis", _facts_needs(target)) or start)
+        # Also where the whole can't be reached: which server is away is what helps.
         yield from doctor_servers.findings("Redis", target.redis_url, "--redis", allow_eviction)
         return
     nodes = counted(len(clocks.offsets_ms), "live node")
@@ -213,11 +217,13 @@ async def _vitals(client: Client) -> tuple[ServerHealth, int]:
     vitals = await read_server_health(client)
     after_ms = wall_ms()
     # Redis replied at some moment between the two; a difference within that interval is not skew.
+    # Ahead or behind; 0 for a clock that may agree.
     return vitals, min(0, after_ms - vitals.now_ms) or max(0, before_ms - vitals.now_ms)
 
 
 def _rights(subject: str, url: str, needs: Needs) -> Finding:
     if missing := _missing_rights(url, needs):
+        # The text has what is missing and the command that grants it.
         return fail(subject, *missing.split(": ", 1))
     return ok(subject, "every command, key and channel that Gate uses")
 
@@ -231,6 +237,7 @@ def _distance(subject: str, vitals: ServerHealth, address: Address, option: str)
         return warn(subject, found, f"give it longer: connect_timeout_ms=MS behind ? in the URL of {option}")
     if vitals.round_trip_ms > FAR_SHARE * address.timeout_ms:
         return warn(subject, found, f"give it longer: timeout_ms=MS behind ? in the URL of {option}")
+    # Not a fault: checks are right, and shown as some milliseconds old now and then.
     if vitals.round_trip_ms > FRESH_TRIP_MS:
         return warn(subject, found, "this is too far for facts that are always fresh: run Redis nearer to this node")
     return ok(subject, found)
@@ -275,6 +282,7 @@ def _replicas(subject: str, vitals: ServerHealth) -> Finding:
     found = f"{counted(vitals.online_replicas, 'replica')}, {vitals.replica_lag_bytes:,} bytes behind at the most"
     if not vitals.online_replicas:
         return warn(subject, "none follows the primary", "start one: without it no failover can happen")
+    # A primary that lost its network goes on taking writes that the failover then drops.
     if vitals.min_replicas_to_write == "0":
         advice = "set min-replicas-to-write 1 on every server: else a primary that is cut off goes on taking writes"
         return warn(subject, f"{found}; min-replicas-to-write 0", advice)
@@ -282,6 +290,7 @@ def _replicas(subject: str, vitals: ServerHealth) -> Finding:
 
 
 def _persistence(subject: str, vitals: ServerHealth) -> Finding:
+    # Before the append-only file: with `stop-writes-on-bgsave-error` the server refuses writes already.
     if vitals.last_write_failed:
         return fail(subject, "the last write to disk failed", "look at its disk and its log: writes may be refused")
     if not vitals.is_append_only:
@@ -311,6 +320,7 @@ def _durability(target: Target, vitals: ServerHealth) -> Finding:
         return fail("durability", found, refusal)
     if durability.level == "replica" and vitals.online_replicas < durability.replicas:
         return fail("durability", found, "every write is pending: start the replicas, or lower --durability-replicas")
+    # Not refused: it is right, and a second slow.
     if durability.level == "fsync" and fsync == "everysec":
         return warn("durability", found, "a write waits up to 1 s for its fsync: set appendfsync always")
     return ok("durability", found)
@@ -339,6 +349,7 @@ def _eviction(subject: str, vitals: ServerHealth, lost: str, allow_eviction: boo
         return fail(
             subject, f"{vitals.evicted_keys:,} keys were evicted: {lost} may be lost", "set maxmemory-policy noeviction"
         )
+    # Managed services often hide CONFIG.
     if policy is None:
         return warn(subject, "the server does not tell", "make sure that maxmemory-policy is noeviction")
     if policy != "noeviction":

@@ -29,6 +29,7 @@ def findings(subject: str, url: Callable[[], str], option: str, allow_eviction: 
         address = parse_address(url())
     except GateError:
         return  # said by what needs the server
+    # A single server has its lines already.
     if not address.sentinels and not address.seeds:
         return
     try:
@@ -65,6 +66,7 @@ def _server(subject: str, look: ServerLook, servers: Servers, allow_eviction: bo
     if look.eviction_policy not in ("", "noeviction"):
         gone = f": {look.evicted_keys:,} keys were evicted" if look.evicted_keys else ""
         (warnings if allow_eviction else failures).append(f"set maxmemory-policy noeviction{gone}")
+    # Of each server: a Cluster's slots are never even.
     if look.max_memory_bytes and look.used_memory_bytes > NEARLY_FULL_SHARE * look.max_memory_bytes:
         warnings.append("raise maxmemory: writes are refused when it is full")
     if not look.is_linked:
@@ -75,9 +77,11 @@ def _server(subject: str, look: ServerLook, servers: Servers, allow_eviction: bo
         warnings.append("set appendonly yes, or a restart loses what came after a snapshot")
     if look.min_replicas_to_write == "0":
         warnings.append("set min-replicas-to-write 1, or a primary that is cut off goes on taking writes")
+    # A master without slots holds nothing that a failover could lose.
     if look.is_primary and not look.online_replicas and (look.slots or servers.covered is None):
         warnings.append("start a replica: without it no failover can happen")
     primaries = [other for other in servers.looks if other.shown == look.primary]
+    # A replica of an older version can't read what a newer primary sends it after a failover.
     if primaries and primaries[0].version not in ("", look.version):
         warnings.append(f"run the version of its primary, {primaries[0].version}")
     found = ", ".join(_parts(look, servers))

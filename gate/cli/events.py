@@ -65,6 +65,7 @@ def events(
         try:
             if follow:
                 _end_on_signals()
+            # The head is read before anything is printed: nothing between the call and the first line is lost.
             await _show(feed, after or await feed.head(), wanted, follow, command.as_json)
         finally:
             await feed.aclose()

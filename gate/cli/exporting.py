@@ -57,6 +57,7 @@ def export_facts(
 
 async def _facts(connection: StoreConnection, key: str, now_ms: int) -> AsyncIterator[Fact]:
     async for parts in connection.store.snapshot():
+        # The snapshot has all Apps: a scan of one App's keys would take as long.
         users = [part for part in parts if isinstance(part, UserPart) and part.app == key]
         for fact in await _facts_of_users(connection, key, users, now_ms):
             yield fact
@@ -77,6 +78,7 @@ async def _facts_of_users(connection: StoreConnection, key: str, parts: Sequence
     facts: list[Fact] = []
     for word, restraints in (("ban", connection.store.bans), ("mute", connection.store.mutes)):
         held = [(part.user, _until(word, part)) for part in parts if _until(word, part) > now_ms]
+        # Not part of the snapshot, which holds what Verdicts need: asked for those that are banned alone.
         reasons = await restraints.reasons(key, [user for user, _ in held])
         for (user, until_ms), (why, by) in zip(held, reasons, strict=True):
             attribution = {name: text for name, text in (("reason", why), ("actor", by)) if text}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+# `warn` leaves the exit status 0: a monitor that runs `gate doctor` is to ring for failures only.
 Level = Literal["ok", "warn", "fail"]
 
 

@@ -91,6 +91,7 @@ class Batch:
     def put(self, kind: ListKind, owner: bytes, members: Iterable[bytes], until_ms: int, line: int) -> None:
         """List entries; an entry that is here already takes the new end."""
         key = (kind, owner)
+        # Not `setdefault`: that makes a dictionary for each line, in the hottest loop of an import.
         known = self.lists.get(key)
         if known is None:
             known = self.lists[key] = {}
@@ -135,11 +136,13 @@ class Taker:
     def take(self, fields: Fields, line: int) -> None:
         """Add one line, or nothing of it if any field is invalid."""
         kind = fields.get("kind", self._kind)
+        # JSON may have a list there, which is no key of a dictionary.
         known_kind = self._takes.get(kind) if isinstance(kind, str) else None
         if known_kind is None:
             problem = "is missing" if kind is None else f"is not known: {str(kind)[:40]!r}"
             raise InvalidInput("kind", f"{problem}; must be one of {', '.join(KINDS)}")
         take, row, known = known_kind
+        # Before any value is read: a misspelt `until` must not become a Ban without end.
         if not known.issuperset(fields):
             strange = ", ".join(sorted(repr(name[:40]) for name in fields if name not in known))
             raise InvalidInput(f"a {kind} line", f"has fields that it can't have: {strange}")
@@ -153,6 +156,7 @@ class Taker:
             return
         owner_id = owner.encode("utf-8", "surrogateescape")
         member_id = member.encode("utf-8", "surrogateescape")
+        # Checked in one line, worded by the slow path: wrong ids are rare among millions.
         if not (0 < len(owner_id) <= MAX_ID_BYTES and 0 < len(member_id) <= MAX_ID_BYTES):
             _id_of(owner, "owner")
             _id_of(member, "member")
@@ -166,6 +170,7 @@ class Taker:
     def _take_imposed(self, row: Operation, fields: Fields, line: int) -> None:
         user = _id(fields, "user")
         until_ms = self._end(fields, required=True)
+        # Read before the end is looked at: an old line must still be a right line.
         imposition = Imposition(until_ms, _text(fields, "reason"), _text(fields, "actor", MAX_IMPORTED_ACTOR_CHARS))
         if until_ms <= self._now_ms:
             self.ended += 1
@@ -176,6 +181,7 @@ class Taker:
     def _take_listed(self, row: Operation, fields: Fields, line: int) -> None:
         owner = _id(fields, "owner")
         members = _members(fields)
+        # Most lines are owner and member alone: a kind given by the option leaves two fields.
         until_ms = self._end(fields, required=False) if len(fields) > 2 else FOREVER_MS
         if until_ms <= self._now_ms:
             self.ended += len(members)
@@ -189,6 +195,7 @@ class Taker:
 
     def _take_registered(self, row: Operation, fields: Fields, line: int) -> None:
         user = _id(fields, "user")
+        # The common line registers since now, without a name.
         newcomer = Newcomer(line)
         if len(fields) > 2 or "kind" not in fields:
             newcomer = Newcomer(line, self._registered_at(fields), *_profile(fields))
@@ -251,6 +258,7 @@ def _unbase64(text: str, name: str) -> bytes:
 
 
 def _members(fields: Fields) -> list[bytes]:
+    # A CSV has one member a line, NDJSON often a list.
     if "member" in fields:
         if "members" in fields:
             raise InvalidInput("members", "say member or members, not both")

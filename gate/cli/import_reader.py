@@ -91,6 +91,7 @@ class ImportReader:
         """Yield each full Batch, and None every `SLICE_LINES` so that other tasks can run."""
         self.lines = self.errors = self.ended = self._done_bytes = 0
         self.shown, self.is_cut_short = [], False
+        # The same moment for both readings of `--strict`: a line must not end between them.
         taker = Taker(self._now_ms, self._kind)
         for source in self._sources:
             self._source = source
@@ -117,6 +118,7 @@ class ImportReader:
         for number, fields in source.lines():
             self.lines += 1
             try:
+                # `type is`, not `isinstance`: this is asked for each of millions of lines.
                 if type(fields) is tuple:
                     take_pair(fields, number)
                 elif type(fields) is str:

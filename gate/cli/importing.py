@@ -70,6 +70,7 @@ def import_facts(
         if files.count(STDIN) > 1:
             mistakes.add(InvalidInput("FILE", "- (stdin) can be read only once"))
         headless_kind = kind if no_header else None
+        # All files before the first line: one that is missing stops the call, not the third of three.
         opened = [mistakes.take(lambda name=name: _opened(name, file_format, headless_kind), None) for name in files]  # type: ignore[misc]
     sources = [source for source in opened if source is not None]
     command.app_key()  # without an App there is no reason to read a file
@@ -79,6 +80,7 @@ def import_facts(
             source.keep()
         _drain(reader)
     started_ms = monotonic_ms()
+    # Read a second time: keeping millions of parsed lines would not fit in memory.
     done = None if strict and reader.errors else _import(command, reader)
     _report(reader, done, monotonic_ms() - started_ms, command)
     raise typer.Exit(1 if reader.errors else 0)
@@ -99,10 +101,12 @@ def _drain(reader: ImportReader) -> None:
 
 def _import(command: Command, reader: ImportReader) -> Done:
     async def work(connection: StoreConnection, app: AppFacts) -> Done:
+        # One moment for all: a duration in the last line counts from the start, as in the first.
         async with connection.store.bulk(app.key, wall_ms(), app.list_ceiling) as bulk:
             load = ImportWriter(bulk, app, reader.refuse)
             with shown_progress(reader.size_bytes, silent=command.as_json) as progress:
                 for batch in reader.batches():
+                    # A slice without a full Batch: only the loop's turn to send and to receive.
                     if batch is None:
                         await asyncio.sleep(0)
                     else:
@@ -163,6 +167,7 @@ class ImportWriter:
     async def put(self, batch: Batch) -> None:
         """Hand over a Batch; waits while too much is under way. Raises `StoreUnavailable`."""
         bulk = self._bulk
+        # Before anything of the Batch is written: a User past the limit must not be registered by its Ban.
         refused = await self._refused(batch)
         for user, (_, at_ms, name, portrait) in batch.registered.items():
             if user not in refused:
@@ -172,6 +177,7 @@ class ImportWriter:
         for user, mute in batch.mutes.items():
             await bulk.mute(user, *mute)
         for key, members in batch.lists.items():
+            # The first line that named the list, also of an earlier Batch.
             self._lines.setdefault(key, (batch.source, batch.lines[key]))
             await self._put_list(key, members)
         for user, on in batch.switches.items():
@@ -184,6 +190,7 @@ class ImportWriter:
     async def flush(self) -> WriteReceipt:
         """Wait until everything is in, and report the lists that were refused. Raises `StoreUnavailable`."""
         result = await self._bulk.flush()
+        # The writer's list grows over the whole import; the earlier ones were reported.
         for full in result.full[self._reported :]:
             file, line = self._lines.get((full.kind, full.owner), ("", 0))
             self._refuse(
@@ -213,6 +220,7 @@ class ImportWriter:
         return frozenset(refused)
 
     async def _put_list(self, key: ListKey, members: dict[bytes, int]) -> None:
+        # One command an end: nearly always there is one end, and one command.
         by_end: dict[int, list[bytes]] = {}
         for member, until_ms in members.items():
             by_end.setdefault(until_ms, []).append(member)

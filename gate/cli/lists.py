@@ -73,6 +73,7 @@ def _register_add(noun: typer.Typer, kind: ListKind, name: str) -> None:
     @noun.command("add", help=f"Put members on OWNER's {name}: all of them or, past the App's ceiling, none.")
     @takes("app", "redis", audited=True, afar=True)
     def add(command: Command, owner: _Owner, members: _Members, end: EntryEndOptions) -> None:
+        # Once for the call: all entries of it end at the same moment.
         now_ms = wall_ms()
         with all_mistakes() as mistakes:
             whose, whom = _owner_and_members(owner, members, mistakes)
@@ -100,11 +101,13 @@ def _register_remove(noun: typer.Typer, kind: ListKind, name: str) -> None:
 
         async def work(connection: StoreConnection, app: AppFacts) -> tuple[Settled, list[bytes]]:
             writes = connection.writes(app, why, by)
+            # Asked before the removal, for what is shown only: another may change the list in between.
             held = await connection.store.lists.contains(app.key, kind, whose, whom, writes.now_ms)
             absent = [member for member, on in zip(whom, held, strict=True) if not on]
             return await connection.write(writes.remove(kind, whose, whom)), absent
 
         def afar(remote: Remote) -> tuple[Settled, list[bytes]]:
+            # `/v1` has no question about single members, so the whole list is read, a page of 1,000 at a time.
             held = {member for member, _ in _entries_afar(remote, kind, whose, MAX_LIMIT)}
             body = _document(whose, whom) | {"reason": why, "actor": by}
             return remote.write("DELETE", _path(kind), body), [member for member in whom if member not in held]
@@ -123,6 +126,7 @@ def _register_list(noun: typer.Typer, kind: ListKind, name: str) -> None:
     @takes("app", "redis", afar=True)
     def list_(command: Command, owner: _Owner, limit: LimitOption = DEFAULT_LIMIT) -> None:
         whose = given_id(owner, "OWNER")
+        # One row more than the limit was read: so a list of exactly that length is not called cut.
         entries, is_cut = cut_at(limit, _entries(command, kind, whose, limit))
         listing: Listing[tuple[bytes, int]] = Listing(
             "entries",
@@ -150,6 +154,7 @@ def _register_contains(noun: typer.Typer, kind: ListKind, name: str) -> None:
 
         found = list(zip(whom, command.ask_app(work, afar), strict=True))
         rows = [{"member": json_id(member), "on": on} for member, on in found]
+        # A generator: with --json no text is made.
         lines = (f"{shown_id(member)}: {'on' if on else 'not on'} the {name}" for member, on in found)
         command.print({"owner": json_id(whose), "members": rows}, *lines)
         raise typer.Exit(0 if all(on for _, on in found) else 1)
@@ -183,6 +188,7 @@ def status(command: Command, users: _Users) -> None:
     async def work(connection: StoreConnection, app: AppFacts) -> tuple[str, list[bool]]:
         return app.whitelists, list(await connection.store.lists.switches(app.key, given))
 
+    # The App's switch goes along: a User's own says nothing where the App's decides.
     whitelists, switches = command.ask_app(work)
     found = list(zip(given, switches, strict=True))
     if command.as_json:

@@ -31,9 +31,11 @@ def status(command: Command) -> None:
     try:
         reports, away = command.ask(_asked), None
     except Unavailable as fault:
+        # Redis away and nothing here: the caller's status is 3, with Redis's reason.
         if not command.services:
             raise
         reports, away = {}, str(fault)
+    # Its own word before what the files say: it knows its lag.
     own = reports.get(command.node_id() or "") or (_from_files(command) if command.services else None)
     others = {node: report for node, report in reports.items() if node != command.node_id()}
     online = None if away else _online(command)
@@ -185,6 +187,7 @@ def node_row(node: str, report: NodeReport | None) -> tuple[str, ...]:
     if report is None:
         return (node, "", "", "", "", "", "no answer", "", "", "")
     state = report.state if not report.silent else f"{report.state}; silent: {', '.join(report.silent)}"
+    # Both kinds in one number: a column more would not fit 160 characters.
     clients = f"{report.resp_connections + report.websockets:,}"
     return (node, report.name, report.host, report.version, report.redis, ", ".join(report.roles),
             f"{state}, {shown_age(report.stale_ms)}", f"{report.lag:,}", _rate(report), clients)  # fmt: skip

@@ -45,6 +45,7 @@ def online(
     history: Annotated[bool, typer.Option("--history", help="How many were online in the last hour.")] = False,
 ) -> None:
     """How many are online; with USER, whether those are: exits 0 if all are, 1 if one is not."""
+    # Each answers another question, with another document.
     if bool(users) + counts + history > 1:
         raise InvalidInput("USER", "say which, or --counts, or --history; one of them")
     if history:
@@ -77,6 +78,7 @@ def presence_document(user: bytes, presence: UserPresence) -> dict[str, object]:
     """One User's Presence, word for word as POST /v1/presence has it."""
     since_of: dict[str, list[int]] = {}
     for one in presence.sessions:
+        # Several Sessions on one platform are one entry, since the first.
         since_of.setdefault(one.platform, []).append(one.since_ms)
     return {
         "user": json_id(user),
@@ -185,12 +187,14 @@ def sparkline(values: Sequence[tuple[int, int]], now_ms: int) -> str:
         minutes_ago = max(0, now_ms - at_ms) // 60_000
         if minutes_ago < MINUTES:
             highest[-1 - minutes_ago] = max(highest[-1 - minutes_ago], value)
+    # Without anybody online every line would be divided by zero.
     top = max(1, *highest)
     return "".join(_UNKNOWN if one < 0 else bar_of(one, top) for one in highest)
 
 
 def bar_of(value: int, top: int) -> str:
     """One character whose height is the value's share of `top`, which is at least 1."""
+    # Rounded up: one User of a million still shows.
     return _BARS[-(-value * (len(_BARS) - 1) // top)]
 
 

@@ -58,7 +58,9 @@ def add(
         raise InvalidInput("--sso", "an account without a password: leave out --password-stdin")
     wanted, password, because = _account(command, name, password_stdin)
     reached = None if apps is None else operator_apps(apps)
+    # An account of a proxy has no password: a random key signs its cookies in the place of the hash.
     password_hash = new_app_secret() if sso else _hashed(password)
+    # Hashed before connecting: argon2 takes longer than the whole of the rest.
     made = Operator(name=wanted, role=role, password_hash=password_hash, created_at_ms=wall_ms(), apps=reached, sso=sso)
 
     async def work(connection: StoreConnection) -> None:
@@ -106,11 +108,13 @@ def passwd(
     password_hash = _hashed(password)
 
     def changed(one: Operator) -> Operator:
+        # Inside of the change: the account may have become a proxy's since it was read.
         if one.sso:
             raise Refused(f"{wanted} has no password: a trusted proxy signs it in")
         return msgspec.structs.replace(one, password_hash=password_hash)
 
     _change(command, wanted, changed, because)
+    # After the write: a file without the password of a failed change would lock its reader out.
     _forget_password(command.data, wanted)
     _print_changed(command, f"changed the password of {wanted}", {"operator": wanted}, password_stdin, password)
 
@@ -146,6 +150,7 @@ def set_(
     reached = None if apps is None else operator_apps(apps)
 
     def changed(one: Operator) -> Operator:
+        # What is not named stays as it is.
         present = None if all_apps else one.apps if reached is None else reached
         return msgspec.structs.replace(one, role=role or one.role, apps=present)
 
@@ -239,15 +244,18 @@ def _account(command: Command, name: str, password_stdin: bool) -> tuple[str, st
         wanted = mistakes.take(lambda: operator_name(name), "")
         password = mistakes.take(lambda: new_password(_read_password()) if password_stdin else "", "")
         why, by = command.why_and_by(mistakes)
+    # An empty line is refused by `new_password`; empty here means that none was read.
     return wanted, password or new_operator_password(), Attribution(by, why)
 
 
 def _read_password() -> str:
     if not sys.stdin.isatty():
         # In bytes, so that the error names invalid UTF-8.
+        # Two more than a password may have: a longer one is refused, not cut.
         line = sys.stdin.buffer.readline(MAX_PASSWORD_BYTES + 2).rstrip(b"\r\n").removeprefix(UTF8_MARK)
         return line.decode("utf-8", "surrogateescape")
     password = getpass.getpass("new password: ")
+    # Typed unseen, and nothing else would show a slip.
     if getpass.getpass("once more: ") != password:
         raise InvalidInput("password", "the two differ")
     return password

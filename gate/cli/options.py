@@ -160,6 +160,7 @@ class Target:
         found, problems = {}, []
         for name in ("durability", "durability_replicas"):
             option = OPTIONS[name]
+            # As the service has it: a write from the command line is to outlive what the service's do.
             running = next((each.options[name][0] for each in self._services_seen() if name in each.options), None)
             text = os.environ.get(option.variable) or running or option.default or ""
             try:
@@ -210,6 +211,7 @@ class Target:
         found = [
             each.options["secret_key_file"][0] for each in self._services_seen() if "secret_key_file" in each.options
         ]
+        # A file of the service's user may be closed to this one; then secrets stay sealed.
         return next((path for path in found if path is not None and os.access(path, os.R_OK)), None)
 
     def node_id(self) -> str | None:

@@ -56,10 +56,12 @@ def _opened(name: str) -> Iterator[IO[bytes]]:
         raise InvalidInput("FILE", "is empty: name a file, or - for stdout")
     if name == STDOUT:
         yield sys.stdout.buffer
+        # Here, where the error has a name; at exit Python would only print it.
         sys.stdout.buffer.flush()
         return
     try:
         descriptor = _descriptor_named(name)
+        # Looked at once: a file that appears afterwards is replaced, never appended to.
         known = None if descriptor is not None else _known(name)
         if descriptor is not None:
             with os.fdopen(os.dup(descriptor), "wb") as stream:
@@ -106,6 +108,7 @@ def _descriptor_named(name: str) -> int | None:
 def _replacing(name: str, path: Path, known: os.stat_result | None) -> Iterator[IO[bytes]]:
     if known is not None:
         os.close(os.open(path, os.O_WRONLY))  # a file that may not be written is not replaced either
+    # In the same directory: a rename is atomic within a file system only.
     draft = path.with_name(f".gate-{os.getpid()}.draft")
     stream = _draft(draft, known)
     if stream is None:
@@ -119,6 +122,7 @@ def _replacing(name: str, path: Path, known: os.stat_result | None) -> Iterator[
         with stream:
             yield stream
             stream.flush()
+            # Before the rename: else a crash may leave the new name with an empty file.
             os.fsync(stream.fileno())
         draft.replace(path)
     finally:
@@ -132,6 +136,7 @@ def _without_name(fault: OSError) -> OSError:
 
 def _draft(draft: Path, known: os.stat_result | None) -> IO[bytes] | None:
     """A new file to take the place of the known one; None where it could not have the same links, owner and mode."""
+    # A rename would leave the other names with the old content.
     if known is not None and known.st_nlink > 1:
         return None
     try:
@@ -145,6 +150,7 @@ def _draft(draft: Path, known: os.stat_result | None) -> IO[bytes] | None:
     try:
         made = os.fstat(descriptor)
         if known is not None and (made.st_uid, made.st_gid) != (known.st_uid, known.st_gid):
+            # Owner before mode: a change of owner clears set-uid bits.
             os.fchown(descriptor, known.st_uid, known.st_gid)
         if known is not None:
             os.fchmod(descriptor, stat.S_IMODE(known.st_mode))

@@ -58,6 +58,7 @@ def print_json_line(line: str) -> None:
 
 def _harmless(document: str) -> str:
     """The same JSON, with what a terminal could act on written as `\\uXXXX`; programs read the same text."""
+    # `orjson` escapes only what JSON must; a terminal acts on more.
     return _UNPRINTABLE.sub(lambda found: json.dumps(found[0])[1:-1], document)
 
 
@@ -95,6 +96,7 @@ def table_of(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: st
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
+        # As `Text`: rich would read `[bold]` in a name as markup.
         table.add_row(*(Text(shown_text(cell)) for cell in row))
     return table
 
@@ -106,6 +108,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title:
     shown = [[shown_text(cell) for cell in row] for row in rows]
     table = table_of(columns, shown, title=title)
     there = console()
+    # Folded cells break ids in two, which can't be copied then.
     if Measurement.get(there, there.options.update(max_width=10_000), table).minimum <= there.width:
         there.print(table)
         return

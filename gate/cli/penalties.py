@@ -101,9 +101,11 @@ def _read_users(users: list[str]) -> list[bytes]:
 
 
 def _impose(command: Command, kind: Noun, users: list[str], end: EndOptions) -> None:
+    # Once: all Users of the call are banned until the same moment.
     now_ms = wall_ms()
     with all_mistakes() as mistakes:
         given = mistakes.take(lambda: _read_users(users), list[bytes]())
+        # The value in the place of a mistake is never written: `all_mistakes` raises first.
         until_ms = mistakes.take(lambda: end.at(now_ms), FOREVER_MS)
         why, by = command.why_and_by(mistakes)
 
@@ -112,12 +114,14 @@ def _impose(command: Command, kind: Noun, users: list[str], end: EndOptions) -> 
         return await connection.settle(imposed.written), imposed.skipped
 
     def afar(remote: Remote) -> tuple[Settled, list[bytes]]:
+        # The endpoint takes exactly one of the two.
         end: dict[str, Any] = {"permanent": True} if until_ms == FOREVER_MS else {"until": until_ms}
         body = {"users": [json_id(user) for user in given], **end, "reason": why, "actor": by}
         answer = remote.send("POST", f"/v1/{kind}", body)
         return settled_of(answer), [raw_id(user) for user in answer.get("skipped", ())]
 
     settled, skipped = command.ask_app(work, afar)
+    # `skipped` is short: deactivated Users among those named.
     done = [user for user in given if user not in skipped]
     document = {"users": [json_id(user) for user in done], "skipped": [json_id(user) for user in skipped]}
     end_words = "without end" if until_ms == FOREVER_MS else f"until {shown_moment(until_ms)}"
@@ -139,6 +143,7 @@ def _lift(command: Command, kind: Noun, users: list[str]) -> None:
             facts.banned_until_ms if kind == "bans" else facts.muted_until_ms
             for facts in await connection.store.users.facts(app.key, given)
         ]
+        # Only for what is printed: all are lifted, also who is banned meanwhile.
         free = [user for user, until_ms in zip(given, ends, strict=True) if until_ms <= writes.now_ms]
         return await connection.write(writes.lift(_PENALTIES[kind], given)), free
 
@@ -149,6 +154,7 @@ def _lift(command: Command, kind: Noun, users: list[str]) -> None:
         return remote.write("DELETE", f"/v1/{kind}", body), free
 
     settled, free = command.ask_app(work, afar)
+    # A line about no one lifted would read as a success.
     if command.as_json or len(free) < len(given):
         document = {"users": [json_id(user) for user in given], f"not_{_PAST[kind]}": [json_id(user) for user in free]}
         done = f"{counted(len(given) - len(free), 'User')} no longer {_PAST[kind]}"

@@ -47,6 +47,7 @@ def shown_progress(total_bytes: int, *, silent: bool = False) -> Iterator[Progre
     """A bar if stderr is a terminal, else plain lines; nothing if `silent`. `total_bytes` 0 means that it is not known."""
     if silent:
         yield _Silent()
+    # stderr, since stdout may be the export or the backup itself.
     elif sys.stderr.isatty():
         with _bar(total_bytes) as bar:
             yield bar
@@ -67,6 +68,7 @@ def _bar(total_bytes: int) -> Iterator[Progress]:
         TimeRemainingColumn(),
     )
     with RichProgress(*columns, console=console(stderr=True), transient=True) as progress:
+        # None: the bar moves without an end, as for a pipe.
         task = progress.add_task("", total=total_bytes or None, entries=0, a_second=0)
         started_ms = monotonic_ms()
 
@@ -81,4 +83,5 @@ def _bar(total_bytes: int) -> Iterator[Progress]:
 
 def rate(count: int, elapsed_ms: int) -> int:
     """A second."""
+    # A short run may take less than a millisecond.
     return count * 1_000 // max(elapsed_ms, 1)

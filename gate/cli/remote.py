@@ -100,6 +100,7 @@ class Remote:
 
     def get(self, path: str, **query: bytes | str | int | None) -> Any:
         """The answer to a GET; members that are None are left out."""
+        # Bytes are percent-encoded as they are: ids need not be UTF-8.
         given = urlencode({name: value for name, value in query.items() if value is not None})
         return self.send("GET", f"{path}?{given}" if given else path)
 
@@ -126,6 +127,7 @@ class Remote:
         import orjson  # late, as all that a local command does without
 
         response, raw = self._exchange(method, path, None if body is None else orjson.dumps(body))
+        # Not followed: the password would go to an address that the caller did not give.
         if 300 <= response.status < 400:
             raise self._away(f"leads to {response.getheader('Location', 'elsewhere')}: give that address with --url")
         try:
@@ -147,6 +149,7 @@ class Remote:
         try:
             if connection.sock is None:
                 connection.connect()
+            # From here on it is unknown whether a write was done; a read can simply be repeated.
             is_sent = method != "GET"
             connection.request(method, self._url.path.rstrip("/") + path, body, headers)
             response = connection.getresponse()

@@ -41,8 +41,10 @@ replica = typer.Typer(help="This node's Replica.", no_args_is_help=True, add_com
 def status(command: Command) -> None:
     """What the replicator last said, how old the facts are, and how far each Partition is."""
     with opened_replica(command.data) as opened:
+        # The facts first: the page of the replicator may only be newer.
         known, status_page = status_of(opened), opened.view()
     path = replica_dir(command.data) / known.file
+    # A rebuild may have replaced the file since.
     facts_bytes = path.stat().st_size if path.exists() else 0
     applied = [str(revision) for revision in known.applied]
     if command.as_json:
@@ -79,16 +81,19 @@ def status(command: Command) -> None:
 @takes("redis")
 def verify(command: Command) -> None:
     """Compare every fact of the Replica with Redis, and Redis's indexes with its facts. Exits 1 if they differ."""
+    # Late: `status`, which monitors call often, needs none of it.
     from gate.replica.verify import verify as compare
     from gate.store.indexes import compare_indexes
 
     directory = replica_dir(command.data)
+    # Before connecting: without a Replica there is nothing to compare, and Redis need not answer.
     require_replica(command.data)
 
     async def work(connection: StoreConnection) -> tuple[Report, IndexReport]:
         return await compare(directory, connection.store.changelog), await compare_indexes(connection.store.client)
 
     report, indexes = command.ask(work)
+    # The indexes are Redis's own; a wrong one shows in lists and searches, never in a Verdict.
     equal = report.equal and not indexes.differences
     if command.as_json:
         first = [difference._asdict() for difference in report.first]
@@ -148,6 +153,7 @@ def lost(command: Command) -> None:
         say("nothing is known to be lost")
     for loss in found:
         kinds = ", ".join(f"{many:,} {kind}" for kind, many in sorted(loss.kinds.items()))
+        # A bound keeps a node that lost everything from filling its disk with the list of it.
         whole = "" if loss.is_complete else "; past a bound nothing more was compared or written"
         say(
             f"{shown_moment(loss.at_ms)} ({loss.reason}): {counted(loss.lost, 'fact')} lost{kinds and ': '}{kinds}{whole}"
@@ -176,10 +182,13 @@ def rebuild(
     """Load the Replica again from Redis; checks go on meanwhile."""
     from gate.replica.files import request_rebuild
 
+    # Read before the request is left: a mistyped wait must not have rebuilt.
     wait_s = given_seconds(wait, "--wait")
     with opened_replica(command.data) as opened:
         before = status_of(opened).file
+        # A file: it outlives this command, and a replicator that is down finds it at its start.
         request_rebuild(replica_dir(command.data))
+        # After the request: one that starts in between has seen it.
         running = replicator_lives(opened.view())
         after = _file_after(opened, before, wait_s) if running and wait_s else None
     if command.as_json:
@@ -190,6 +199,7 @@ def rebuild(
         say("asked for; the replicator is at work (gate replica status shows it)")
     else:
         say("asked for; no replicator runs here, the next one to start will rebuild first")
+    # Printed first: the JSON document is complete also for a wait that was too short.
     if running and wait_s and after is None:
         raise Unavailable(f"the new facts were not in use after {wait_s} s; the old ones are still served")
 
@@ -197,6 +207,7 @@ def rebuild(
 def _file_after(opened: Reading, before: str, wait_s: int) -> str | None:
     deadline_ms = monotonic_ms() + wait_s * 1_000
     while monotonic_ms() < deadline_ms:
+        # A rebuild is in use once the replicator has swapped the name; the old file stays open here.
         file: str = status_of(opened).file
         if file != before:
             return file

@@ -33,6 +33,7 @@ def status(command: Command) -> None:
     async def work(connection: StoreConnection) -> list[str]:
         return [sealing_of(facts) or PLAIN for facts in await connection.store.apps.stored()]
 
+    # In this order: connecting reads the key file, and keys are known only then.
     found, keys = Counter(command.ask(work)), keys_in_use()
     current = None if keys is None else keys.current
     shown = {name: count for name, count in found.items() if name != PLAIN}
@@ -40,6 +41,7 @@ def status(command: Command) -> None:
     lines += [f"{PLAIN}: {counted(found[PLAIN], 'App')}"] if found[PLAIN] else []
     lines.append(f"the current key is {current}" if current else f"{_NO_KEYS}, if any is in use")
     command.print({"sealed": shown, "unsealed": found[PLAIN], "current_key": current}, *lines)
+    # For a script that waits until a new key has replaced the old one everywhere.
     if current is not None and set(found) - {current}:
         raise typer.Exit(1)
 
@@ -48,6 +50,7 @@ def status(command: Command) -> None:
 @takes("redis", audited=True)
 def seal(command: Command) -> None:
     """Seal the secrets of all Apps with the current key; those of an older key are sealed again. Safe to repeat."""
+    # Opened first, by whichever key of the file fits: so the same command seals again with a newer key.
     _store_again(command, lambda facts: sealed(opened(facts), facts), "sealed")
 
 
@@ -73,8 +76,10 @@ def _store_again(command: Command, convert: Callable[[AppFacts], AppFacts], done
         if keys_in_use() is None:
             raise Refused(_NO_KEYS)
         changed = 0
+        # One App at a time: a run that breaks off leaves each either as it was or done, and is repeated.
         for facts in await connection.store.apps.stored():
             written = await connection.store.apps.store_again(facts.key, convert, wall_ms(), why, by)
+            # None: it has that form already, so a repeated run writes and waits for nothing.
             if written is not None:
                 await connection.settle(written)
                 changed += 1

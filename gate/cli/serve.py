@@ -39,6 +39,7 @@ def serve(**options: str | bool | None) -> None:
         from gate.service.supervisor import run
         from gate.store.address import check_addresses
 
+        # Before the supervisor starts: a mistyped URL must not cost a minute of retries.
         check_addresses({"--redis": config.redis, "--presence-redis": config.presence_redis})
         raise typer.Exit(run(config, effective_options(config, given, os.environ)))
     except OSError as fault:

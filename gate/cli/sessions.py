@@ -60,6 +60,7 @@ def sessions(command: Command, user: _User) -> None:
     else:
         seen = f"last seen {shown_moment(found.last_seen_ms)}" if found.last_seen_ms else "never seen"
         say(f"{shown_id(given)} is offline, {seen}")
+    # As a question with two answers: a script need not read the table.
     raise typer.Exit(0 if found.sessions else 1)
 
 
@@ -77,6 +78,7 @@ def kick(
         if platform is not None:
             mistakes.take(lambda: parse_platform(os.fsencode(platform)), "")
         why, by = command.why_and_by(mistakes)
+    # Before anything connects: without an App there is nothing to close.
     app_key = command.app_key()
 
     async def work() -> int:
@@ -95,6 +97,7 @@ def kick(
     closed = command.afar(afar) if command.is_afar else run(work())
     lines = [f"{counted(closed, 'Session')} of {shown_id(given)} closed"] if closed else []
     command.print({"user": json_id(given), "closed": closed}, *lines)
+    # The document is printed all the same: programs get 0, and the status says so too.
     if not closed:
         raise NotFound(f"{shown_id(given)} has no such Session")
 
@@ -104,6 +107,7 @@ def gateways(command: Command) -> None:
     """List the App's Gateways: lease, epoch, age, Sessions. A lease that ended stays for a day, for its epoch."""
 
     async def work(presence: PresenceStore, app_key: str) -> list[dict[str, Any]]:
+        # Leases first: a Gateway that comes in between has its row the next time.
         (leases,) = await presence.leases([app_key])
         sessions = (await presence.counts(app_key)).by_gateway()
         return [

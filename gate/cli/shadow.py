@@ -41,6 +41,7 @@ def report(
     top: Annotated[int, typer.Option("--top", metavar="N", help="How many Users and pairs are listed.")] = DEFAULT_TOP,
 ) -> None:
     """What would Gate have denied today? Counts of an App in shadow mode; they are some seconds old."""
+    # Not Typer's bounds: their message would not say what the number counts.
     for option, value, most in (("--days", days, MAX_DAYS), ("--top", top, MAX_TOP)):
         if not 1 <= value <= most:
             raise InvalidInput(option, f"must be 1 to {most}, got {value}")
@@ -53,6 +54,7 @@ def report(
             return await store.apps.get(key), await read_shadow_history(presence.client, key)
 
     app, history = run(work())
+    # Days are UTC, as the counters are kept: an operator's midnight may be at another hour.
     today = wall_ms() // (HOUR_MS * HOURS_A_DAY)
     found = shadow_report(history.since(today - days + 1), top)
     if command.as_json:
@@ -78,6 +80,7 @@ def _print(app: AppFacts, found: dict[str, Any], days: int) -> None:
             f"App {app.key} is not in shadow mode: its denials are enforced, and not in this report (gate top, /metrics)"
         )
     stretch = "today (UTC)" if days == 1 else f"in {days} days (UTC)"
+    # Said apart from no denials: without checks the App may not be asked at all.
     if not found["checks"]:
         say(f"shadow mode counted no check {stretch}")
         return
@@ -91,6 +94,7 @@ def _print(app: AppFacts, found: dict[str, Any], days: int) -> None:
     print_table(("sender", "denials"), [(shown_id(user), f"{many:,}") for user, many in found["senders"]])
     print_table(("recipient", "denials"), [(shown_id(user), f"{many:,}") for user, many in found["recipients"]])
     print_table(("from", "to", "denials"), [(shown_id(a), shown_id(b), f"{many:,}") for (a, b), many in found["pairs"]])
+    # At least 1: there was a denial, and each has its hour.
     most = max(one["denials"] for one in found["hours"])
     print_table(
         ("hour", "checks", "denials", ""),

@@ -99,9 +99,11 @@ async def open_store(target: Target) -> AsyncIterator[StoreConnection]:
     from gate.store.acks import Acknowledger
     from gate.store.store import Store
 
+    # Before the first App is read: its secret may be sealed.
     use_key_file(target.secret_key_file())
     store = await Store.connect(target.redis_url())
     try:
+        # Before the write: announcements that come in between would be missed, and a write look pending.
         acks = Acknowledger(store, _waited_for(target), target.durability())
         await acks.start()
         try:
@@ -124,6 +126,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     from gate.store.link import ReplyError  # late, as in `open_store`
     from gate.store.writer import ORIGIN, Origin
 
+    # Who the system says this is; `--actor` is only what the caller says.
     ORIGIN.set(Origin("cli", system_user()))
     try:
         return asyncio.run(work)

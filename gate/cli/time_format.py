@@ -21,6 +21,7 @@ from gate.errors import InvalidInput
 
 def parse_moment(text: str, parameter: str = "until") -> int:
     """Unix ms out of digits (ms) or ISO 8601 with its zone; `InvalidInput` says which forms there are."""
+    # `isdigit` alone takes digits of other scripts. 16 of them are past the year 9999, and refused below.
     if text.isascii() and text.isdigit() and len(text) <= 16:
         return _in_range(int(text), parameter)
     try:
@@ -29,12 +30,14 @@ def parse_moment(text: str, parameter: str = "until") -> int:
         raise InvalidInput(
             parameter, f"must be Unix milliseconds or a moment as 2030-01-31T18:00:00Z, got {text[:80]!r}"
         ) from None
+    # Never guessed: see the head of this file.
     if moment.tzinfo is None:
         raise InvalidInput(parameter, f"must name its zone: {text[:80]}Z or {text[:80]}+08:00")
     return _in_range(int(moment.timestamp() * 1_000), parameter)
 
 
 def _in_range(moment_ms: int, parameter: str) -> int:
+    # Exports of Gate itself write no end so, and must import.
     if moment_ms >= FOREVER_MS:
         return FOREVER_MS
     if not 0 < moment_ms <= LAST_MS:
@@ -43,11 +46,13 @@ def _in_range(moment_ms: int, parameter: str) -> int:
 
 
 _UNITS_S = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
+# Largest unit first, each at most once: `1h2h` is a mistake, not three hours.
 _DURATION = re.compile("".join(rf"(?:(?P<{unit}>\d{{1,9}}){unit})?" for unit in _UNITS_S))
 
 
 def parse_duration(text: str, parameter: str = "for") -> int:
     """Seconds out of a duration as people type it: `7d`, `90m`, `2h30m`; `InvalidInput` says which forms there are."""
+    # Every part of the pattern may be missing, so it fits an empty text too.
     match = _DURATION.fullmatch(text.strip().lower().replace(" ", ""))
     if match is None or not any(match.groups()):
         raise InvalidInput(parameter, f"must be a duration as 7d, 90m or 2h30m (w, d, h, m, s), got {text[:40]!r}")
@@ -56,11 +61,13 @@ def parse_duration(text: str, parameter: str = "for") -> int:
 
 def given_seconds(text: str, parameter: str) -> int:
     """Seconds out of digits, or out of a duration as people type it."""
+    # Twelve digits are thirty thousand years; `int` of a longer text is slow, and of thousands an error.
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 12 else parse_duration(text, parameter)
 
 
 def after(now_ms: int, duration_s: int, parameter: str) -> int:
     """The moment so many seconds from now; `InvalidInput` unless 1 second to a hundred years."""
+    # A century: past it a mistyped number is more likely than a wish.
     if not 1 <= duration_s <= LONGEST_DURATION_S:
         raise InvalidInput(parameter, "must be at least 1 and at most a hundred years; for no end say permanent")
     return now_ms + duration_s * 1_000
@@ -88,6 +95,7 @@ def one_end(
         )
         if given
     ]
+    # Two ends can't both hold, and which one was meant decides about a person: refused, not chosen.
     if len(named) > 1:
         raise InvalidInput(
             "end",

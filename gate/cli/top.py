@@ -54,6 +54,7 @@ def top(command: Command) -> None:
 async def _once(command: Command) -> None:
     async with AsyncExitStack() as stack:
         source = await _Source.open(command, stack)
+        # Rates are the difference of two readings of counters that only grow.
         first = await source.read()
         await asyncio.sleep(EVERY_S)
         second = await source.read()
@@ -74,6 +75,7 @@ async def _live(command: Command) -> None:
         source = await _Source.open(command, stack)
         left = asyncio.Event()
         before = await source.read()
+        # Keys outermost: the terminal gets its settings back also if the drawing fails.
         with _keys(left), Live(console=console(), screen=True, auto_refresh=False) as live:
             while not left.is_set():
                 with suppress(TimeoutError):
@@ -106,6 +108,7 @@ def _keys(left: asyncio.Event) -> Iterator[None]:
         yield
     finally:
         loop.remove_reader(descriptor)
+        # Drained, not flushed: what was typed meanwhile is the shell's.
         termios.tcsetattr(descriptor, termios.TCSADRAIN, settings)
 
 
@@ -126,6 +129,7 @@ class _Source:
         try:
             try:
                 app = command.app_key()
+                # Open for as long as the view is: a connect each second would be most of what Redis does.
                 store, presence = await stack.enter_async_context(open_both(command, app))
                 return cls(command, app, store, presence)
             except (NotFound, AppUnknown):  # without an App there are no Users to count
@@ -133,6 +137,7 @@ class _Source:
                 stack.push_async_callback(store.aclose)
                 return cls(command, "", store, None)
         except Unavailable:
+            # Without Redis and without a service there is nothing to show.
             if not command.services:
                 raise
             return cls(command, "", None, None)

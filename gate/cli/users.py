@@ -56,6 +56,7 @@ class ProfileOptions:
 def add(command: Command, users: _Users, profile: ProfileOptions) -> None:
     """Register Users; those that are registered stay so. All or, past the App's limit, none."""
     with all_mistakes() as mistakes:
+        # Each once: the App's limit counts Users, and so does what is printed.
         given = [_registrable(one, mistakes) for one in dict.fromkeys(users)]
         profile.check(mistakes)
 
@@ -70,9 +71,11 @@ def add(command: Command, users: _Users, profile: ProfileOptions) -> None:
         written = [answer for answer in answers if answer["revision"] is not None]
         if not written:
             return Settled("", "all", 1)
+        # What is said of many writes is what holds for the one that got least far.
         slowest = max((settled_of(answer) for answer in written), key=lambda one: APPLIED.index(one.applied))
         return replace(slowest, revision=",".join(dict.fromkeys(answer["revision"] for answer in written)))
 
+    # One write for all, so that the App's limit refuses all or none.
     settled = command.write(lambda writes: writes.register_all(given, profile.name, profile.portrait), afar=afar)
     _print_settled(command, settled, f"{counted(len(given), 'User')} registered", given)
 
@@ -90,6 +93,7 @@ def token(command: Command, user_: _User, profile: ProfileOptions) -> None:
         answer = remote.send("POST", "/v1/tokens", body)
         return answer["token"], answer["expires"] or 0
 
+    # The Token alone is on stdout, with nothing around it: `T=$(gate user token ann)`.
     minted, expires_at_ms = command.ask_app(
         lambda connection, app: minted_token(connection, app, given, profile.name, profile.portrait), afar
     )
@@ -101,6 +105,7 @@ async def minted_token(
 ) -> tuple[str, int]:
     """A Token that every live node takes, and when it expires (0: never); registers the User if it is not."""
     minted = await connection.writes(app).mint(user, name, portrait)
+    # Waited for although the Token is good already: a node that does not know the User yet may refuse it.
     if minted.written is not None:
         await connection.settle(minted.written)
     return minted.token, minted.expires_at_ms
@@ -113,6 +118,7 @@ def show(command: Command, user_: _User) -> None:
     given = given_id(user_, "USER")
 
     async def work(connection: StoreConnection, app: AppFacts) -> tuple[Profile, UserFacts]:
+        # Both of Redis, which is the truth; the Replica may lag behind what was just done.
         (profile,) = await connection.store.users.profiles(app.key, [given])
         (facts,) = await connection.store.users.facts(app.key, [given])
         if profile is None:
@@ -134,6 +140,7 @@ def refresh(command: Command, user_: _User, profile: ProfileOptions) -> None:
         given = mistakes.take(lambda: given_id(user_, "USER"), b"")
         profile.check(mistakes)
         if profile.name is None and profile.portrait is None:
+            # Without either nothing would change, and the command would claim that it did.
             mistakes.add(InvalidInput("refresh", "say --name or --portrait"))
 
     async def work(connection: StoreConnection, app: AppFacts) -> None:
@@ -163,6 +170,7 @@ def list_(
             found += page
             if place is None:
                 break
+        # The last page may be longer than what is left of the limit.
         return await connection.store.users.count(app.key), found[: limit + 1]
 
     def afar(remote: Remote) -> tuple[int, list[Profile]]:
@@ -186,6 +194,7 @@ def delete(
 ) -> None:
     """Delete Users of a development App with everything of their own. There is no way back."""
     given, why, by = _users_and_why(command, users)
+    # After the mistakes: a person is asked only about what would be done.
     if not yes:
         typer.confirm(f"Delete {counted(len(given), 'User')} and everything of their own?", abort=True, err=True)
 

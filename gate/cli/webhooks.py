@@ -70,6 +70,7 @@ def replay(
 
     replayed = command.ask_app(work)
     command.print({"replayed": replayed}, f"{counted(replayed, 'result')} on the way again")
+    # After the document: programs get the number, and the status says that it is too small.
     if wanted is not None and replayed < len(wanted):
         missing = counted(len(wanted) - replayed, "dead letter")
         raise NotFound(f"{missing} of those named not there: see gate webhooks list")

@@ -108,7 +108,7 @@ _DURATIONS = {
 
 def _read(name: str) -> dict[str, str]:
     catalog = polib.pofile(str(CATALOGS / name))
-    # At import, some 10 ms: the console itself is imported with the first page.
+    # At import: the console itself is imported with the first page.
     return {one.msgid: one.msgstr_plural[0] if one.msgid_plural else one.msgstr for one in catalog}
 
 

@@ -52,7 +52,7 @@ async def add(context: ConsoleContext) -> web.Response:
     try:
         name, role, apps = operator_name(form.text("name") or ""), _role(form), await _apps(context, form)
         # Of an account without a password, what would be its hash is the random key of its cookies.
-        # argon2 takes tens of milliseconds of a processor: in a thread, or every check of this process waits.
+        # argon2 is slow on purpose: in a thread, or every check of this process waits.
         stored = new_app_secret() if signs_in_by_proxy else await asyncio.to_thread(hash_password, password)
         made = Operator(
             name=name, role=role, password_hash=stored, created_at_ms=context.now_ms, apps=apps, sso=signs_in_by_proxy

@@ -48,7 +48,7 @@ async def user_page(context: ConsoleContext, user: bytes, failed: Failed | None 
     """The page of one User, with the form that failed, if one did."""
     shown = named(user)
     with context.deps.replica as snapshot:
-        # Read in any case, some microseconds: Redis may fail after this.
+        # Read in any case: Redis may fail after this.
         replicated = app_of(snapshot, context.app_key).user(user)
     values: dict[str, Any] = _unknown(replicated)
     try:
