@@ -26,7 +26,7 @@ LATER = (
     ("0.3.0", "rights, eviction and state of Redis", "store/rights store/eviction store/indexes service/redis_watch"),
     ("0.3.0", "transactions", "wire/transactions wire/queued"),
     ("0.3.0", "what clients send by default", "wire/habits wire/documents wire/listing wire/about"),
-    ("0.3.0", "reports of nodes", "store/node_reports service/node_report service/running cli/nodes cli/config"),
+    ("0.3.0", "reports of nodes", "store/node_reports service/node_report service/running cli/nodes"),
     ("0.3.0", "the first screen", "service/greeting service/answering service/effective_options cli/outfile"),
     ("0.4.0", "a compiled core", "native replica/native_core"),
     ("0.5.0", "Redis Sentinel", "store/sentinel store/servers cli/doctor_servers"),
@@ -35,35 +35,34 @@ LATER = (
     ("0.5.0", "Presence in slices", "core/slices store/slicing store/slice_feed store/presence_forms presence/mover"),
     ("0.5.0", "several HTTP processes", "http/shared service/node_state readiness"),
     ("0.7.0", "keys with scopes", "core/app_keys core/scopes http/v1/app_keys cli/app_keys"),
-    ("0.7.0", "TLS ports", "tls tls_transport service/certificates cli/doctor_tls"),
-    ("0.7.0", "sealed secrets", "sealing cli/secret_sealing cli/doctor_secrets"),
+    ("0.7.0", "TLS ports", "tls tls_transport service/certificates"),
+    ("0.7.0", "sealed secrets", "sealing cli/secret_sealing cli/doctor_apps"),
     ("0.7.0", "backups", "core/backup store/backup store/restore cli/backup"),
     ("0.7.0", "sign-ins that are seen; console sessions", "auth_failures http/sign_ins store/console_sessions"),
     ("0.7.0", "gate top", "cli/top"),
-    ("0.8.0", "the console in two languages, live", "console/languages console/live console/looks"),
+    ("0.8.0", "the console in two languages, live", "console/languages console/live console/problems"),
     (
         "0.8.0",
         "the console acts on Users",
-        "console/acts console/act_fields console/remedies console/views/users console/views/user_acts "
-        "console/views/user_list console/views/penalties console/views/deactivated",
+        "console/acts console/act_fields console/views/users console/views/user_acts console/views/user_list "
+        "console/views/user_tables",
     ),
     (
         "0.8.0",
         "the console administers",
-        "console/settings_form console/audit_filter console/audit_text console/views/settings console/views/webhooks "
-        "console/views/operators console/views/app_keys console/views/new_app console/views/audit "
-        "console/views/password console/views/sessions webhooks/trial",
+        "console/settings_form console/audit_text console/views/settings console/views/webhooks "
+        "console/views/operators console/views/app_keys console/views/audit console/views/account webhooks/trial",
     ),
     (
         "0.8.0",
         "the console's overview",
-        "console/views/overview console/views/nodes store/overview service/node_rates service/node_metrics",
+        "console/views/overview store/overview service/node_rates service/node_metrics",
     ),
     ("0.8.0", "search", "http/user_search replica/id_search store/user_search"),
     (
         "0.8.0",
         "shadow mode",
-        "core/shadow replica/shadow store/shadow service/shadow_reporter cli/shadow cli/doctor_shadow",
+        "core/shadow replica/shadow store/shadow service/shadow_reporter cli/shadow",
     ),
     ("0.8.0", "watched Users", "presence/watching http/client/watcher http/pushing"),
     (

@@ -16,7 +16,7 @@ from gate.cli import app_keys
 from gate.cli.app_settings import set_
 from gate.cli.command import Command, Listing, takes
 from gate.cli.options import CREDENTIALS_FILE, all_mistakes
-from gate.cli.output import counted, print_json, print_table, say, warn
+from gate.cli.output import counted, print_json, print_table, warn
 from gate.cli.store_connection import Settled, StoreConnection
 from gate.cli.time_format import shown_moment
 from gate.clock import wall_ms
@@ -76,12 +76,12 @@ def create(
         return await connection.write(connection.store.apps.create(facts, facts.created_at_ms, why, by))
 
     settled = command.ask(work)
-    if command.as_json:
-        made = {"app_key": facts.key, "app_secret": facts.secrets[0], "name": name, "environment": environment}
-        print_json(made | settled.fields)
-    else:
-        say(f"created App {facts.key} ({environment}): {settled.shown}")
-        say(f"its secret, shown only now: {facts.secrets[0]}")
+    made = {"app_key": facts.key, "app_secret": facts.secrets[0], "name": name, "environment": environment}
+    command.print(
+        made | settled.fields,
+        f"created App {facts.key} ({environment}): {settled.shown}",
+        f"its secret, shown only now: {facts.secrets[0]}",
+    )
 
 
 @app.command("list")
@@ -171,18 +171,18 @@ def rotate_secret(
     credentials = command.data / CREDENTIALS_FILE
     # After the write: a file that holds a secret which Redis never got would lock the demo and scripts out.
     is_noted = not drop_old and _note_secret(credentials, wanted, fresh)
+    lines = [
+        f"App {wanted} accepts both secrets: {settled.shown}",
+        f"the new one, shown only now: {fresh}",
+        *([f"{credentials} holds it too"] if is_noted else []),
+        f"when every app server has it: gate app rotate-secret {wanted} --drop-old",
+    ]
+    if drop_old:
+        ending = "live on" if keep_tokens else "are refused from now on"
+        lines = [f"App {wanted} accepts its newest secret only: {settled.shown}"]
+        lines.append(f"Tokens minted under dropped secrets {ending}")
     shown = {} if drop_old else {"app_secret": fresh}
-    if command.as_json:
-        print_json({"app_key": wanted, **shown, **settled.fields})
-    elif drop_old:
-        say(f"App {wanted} accepts its newest secret only: {settled.shown}")
-        say("Tokens minted under dropped secrets " + ("live on" if keep_tokens else "are refused from now on"))
-    else:
-        say(f"App {wanted} accepts both secrets: {settled.shown}")
-        say(f"the new one, shown only now: {fresh}")
-        if is_noted:
-            say(f"{credentials} holds it too")
-        say(f"when every app server has it: gate app rotate-secret {wanted} --drop-old")
+    command.print({"app_key": wanted, **shown, **settled.fields}, *lines)
 
 
 @app.command()

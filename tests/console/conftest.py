@@ -11,13 +11,10 @@ import pytest_asyncio
 
 from gate.core.operators import OperatorRole
 from gate.errors import StoreUnavailable
-from gate.store.keys import PATTERNS
 from harness.cable import Cable
-from harness.leaks import audit_keys
-from harness.servers import RedisServer
 from harness.waiting import wait_until_async
 from tests.console.visitor import Visitor, begin_operator
-from tests.http.world import World, running_world
+from tests.http.world import World, audited_redis, on_their_modules_loop, running_world
 from tests.presence.played import Gateway
 
 
@@ -54,23 +51,15 @@ class Place(NamedTuple):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A module's node lives on the module's loop, so its tests run there."""
-    for item in items:
-        if "place" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
+    on_their_modules_loop(items, "place")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def module_place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place]:
     directory = tmp_path_factory.mktemp("node")
-    server = RedisServer.start("valkey-9", directory / "redis")
-    try:
-        with Cable(server.port) as cable:
-            async with running_world(cable.url, directory / "replica") as world:
-                yield Place(world, cable)
-        audit_keys(server.client, PATTERNS)
-    finally:
-        server.stop()
+    with audited_redis(directory) as server, Cable(server.port) as cable:
+        async with running_world(cable.url, directory / "replica") as world:
+            yield Place(world, cable)
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote_plus
 
 import orjson
+import pytest
 from aiohttp import ClientResponse, ClientSession, TCPConnector
 from yarl import URL
 
@@ -34,9 +35,12 @@ from gate.replica.authorization import Admission
 from gate.replica.reading import Reading
 from gate.store.address import parse_address
 from gate.store.cluster import client_of
+from gate.store.keys import PATTERNS
 from gate.store.presence import PresenceStore
 from gate.store.store import Store
+from harness.leaks import audit_keys
 from harness.registry import settle
+from harness.servers import RedisServer
 from tests.http.node import Node
 
 PARTITIONS = 4
@@ -145,6 +149,24 @@ def signed(
 def basic(app: AppFacts, secret: str | None = None) -> dict[str, str]:
     pair = f"{app.key}:{app.secrets[0] if secret is None else secret}"
     return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
+
+
+def on_their_modules_loop(items: Iterable[pytest.Item], fixture: str) -> None:
+    """A module's node lives on the module's loop, so the tests that use it run there."""
+    for item in items:
+        if fixture in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
+
+
+@contextmanager
+def audited_redis(directory: Path) -> Iterator[RedisServer]:
+    """A Redis of a module's own, in which no key but Gate's is left when all tests have passed."""
+    server = RedisServer.start("valkey-9", directory / "redis")
+    try:
+        yield server
+        audit_keys(server.client, PATTERNS)
+    finally:
+        server.stop()
 
 
 @asynccontextmanager

@@ -78,33 +78,31 @@ async def rotate(context: ConsoleContext) -> web.Response:
 
 async def finish(context: ConsoleContext) -> web.Response:
     """A form with the name of a key: its previous secret ends."""
-    form = await context.sent()
-    name = form.text("name") or ""
-    # Before the question: a name that is no key must not be asked about.
-    named_key(await _app(context), name)
-    if not is_confirmed(form):
-        effect = context.gettext(N_("The previous secret of the key %(name)s ends. The newest one stays."), name=name)
-        return _ask(context, form, N_("Finish the rotation?"), [effect, _refused_after(context)], N_("Finish"))
-    written = await _update(context, form, lambda facts: with_finished_rotation(facts, name))
-    said = context.gettext(N_("The key %(name)s accepts its newest secret only."), name=name)
-    return done(context, _place(context), said + await how_far(context, written))
+    effect = N_("The previous secret of the key %(name)s ends. The newest one stays.")
+    said = N_("The key %(name)s accepts its newest secret only.")
+    return await _asked(context, N_("Finish the rotation?"), effect, N_("Finish"), with_finished_rotation, said)
 
 
 async def remove(context: ConsoleContext) -> web.Response:
     """A form with the name of a key: the key ends."""
+    effect = N_("The key %(name)s (%(scopes)s) is removed, with all of its secrets.")
+    said = N_("The key %(name)s is removed.")
+    return await _asked(context, N_("Remove the key?"), effect, N_("Remove"), without_key, said)
+
+
+async def _asked(
+    context: ConsoleContext, title: str, effect: str, verb: str, change: Callable[[AppFacts, str], AppFacts], said: str
+) -> web.Response:
+    """An act on the key that the form names, after a question."""
     form = await context.sent()
     name = form.text("name") or ""
+    # Before the question: a name that is no key must not be asked about.
     key = named_key(await _app(context), name)
     if not is_confirmed(form):
-        effect = context.gettext(
-            N_("The key %(name)s (%(scopes)s) is removed, with all of its secrets."),
-            name=name,
-            scopes=", ".join(key.scopes),
-        )
-        return _ask(context, form, N_("Remove the key?"), [effect, _refused_after(context)], N_("Remove"))
-    written = await _update(context, form, lambda facts: without_key(facts, name))
-    said = context.gettext(N_("The key %(name)s is removed."), name=name)
-    return done(context, _place(context), said + await how_far(context, written))
+        shown = context.gettext(effect, name=name, scopes=", ".join(key.scopes))
+        return _ask(context, form, title, [shown, _refused_after(context)], verb)
+    written = await _update(context, form, lambda facts: change(facts, name))
+    return done(context, _place(context), context.gettext(said, name=name) + await how_far(context, written))
 
 
 async def rotate_secret(context: ConsoleContext) -> web.Response:
