@@ -41,17 +41,16 @@ async def test_a_failover_of_another_primary_of_these_sentinels_costs_nothing(
             await wait_until_async(partial(listens, sentinel), 5, "it to listen to all of them")
         asked = sentinel_setup.sentinels[0].client
 
-        def is_begun() -> bool:
-            with contextlib.suppress(redis.ResponseError):  # it does not know the replica yet
+        def is_over() -> bool:
+            # Refused while the replica is unknown, and while one is in progress; a busy machine may give one up.
+            with contextlib.suppress(redis.ResponseError):
                 asked.execute_command("SENTINEL", "FAILOVER", "theirs")
-                return True
-            return False
+            return switches.are_all_heard
 
         link = store.client.link
         with Switches(sentinel_setup.sentinels[:1]) as switches:
             async with Writing.on(store) as writing:
-                await wait_until_async(is_begun, SWITCH_TIMEOUT_S, "their failover to begin")
-                await wait_until_async(lambda: switches.are_all_heard, SWITCH_TIMEOUT_S, "their failover to end")
+                await wait_until_async(is_over, 3 * SWITCH_TIMEOUT_S, "their failover")
                 begun = len(writing.acknowledged)
                 await wait_until_async(lambda: len(writing.acknowledged) > begun + 10, 10, "writes after it")
         assert (writing.outcomes, store.client.link) == ({}, link)
