@@ -106,7 +106,8 @@ class SessionRevoker:
         if news:
             await self._note(list(news))
         else:
-            await self._look_at_heads()
+            # A Redis that lost writes stays silent for a while and then reuses sequence numbers, so compare the heads.
+            await self._goes_on(await self._changelog.heads())
 
     async def drop_removed(self) -> None:
         """Delete all Presence of removed Apps. A node that has not seen the removal yet still accepts their Gateways."""
@@ -123,23 +124,20 @@ class SessionRevoker:
         begin = self._places or heads
         places = [noted.get(at, begin[at]) for at in range(len(heads))]
         self._places = places
-        try:
-            check_heads(places, heads)
-        except ChangelogBroken as broken:
-            await self._reconcile(str(broken))
-        else:
+        if await self._goes_on(heads):
             if is_first:  # the node's ports were open before this role ran: find Users banned since
                 await self._check_all_online()
             # Without a stored position, the next process would start at its own now, and miss the Changes in between.
             await self._note(range(len(places)))
 
-    async def _look_at_heads(self) -> None:
-        """A Redis that lost writes stays silent for a while and then reuses sequence numbers, so compare the heads."""
-        heads = await self._changelog.heads()
+    async def _goes_on(self, heads: Sequence[Position]) -> bool:
+        """Whether the Changelog with these heads can be read on from the present position. If not, reconcile."""
         try:
             check_heads(self._places, heads)
         except ChangelogBroken as broken:
             await self._reconcile(str(broken))
+            return False
+        return True
 
     async def _act(self, epoch: str, changes: Sequence[Change]) -> None:
         causes: dict[_Cause, dict[bytes, int]] = defaultdict(dict)

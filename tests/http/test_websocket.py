@@ -276,8 +276,15 @@ async def test_an_operators_kick(world: World) -> None:
 
 @pytest_asyncio.fixture(loop_scope="function")
 async def hasty(tmp_path: Path, redis_server: RedisServer) -> AsyncIterator[World]:
-    """A node of its own, that pings four times a second and may be drained."""
+    """A node of its own, that pings four times a second."""
     async with running_world(redis_server.url, tmp_path / "replica", ping_every_s=0.25) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="function")
+async def own(tmp_path: Path, redis_server: RedisServer) -> AsyncIterator[World]:
+    """A node of its own, that may be drained."""
+    async with running_world(redis_server.url, tmp_path / "replica") as running:
         yield running
 
 
@@ -312,11 +319,11 @@ async def test_those_who_came_together_are_not_pinged_together(world: World, mon
     assert len(set(first_in_s)) == 20
 
 
-async def test_a_drain_says_when_to_come_back_and_refuses_new_clients(hasty: World) -> None:
-    clients = [await connect(hasty.url, token_of(hasty.app, f"user-{number}")) for number in range(20)]
-    keeping_alive = await hasty.send("GET", PATH, headers=basic(hasty.app))  # a connection that is there when it drains
+async def test_a_drain_says_when_to_come_back_and_refuses_new_clients(own: World) -> None:
+    clients = [await connect(own.url, token_of(own.app, f"user-{number}")) for number in range(20)]
+    keeping_alive = await own.send("GET", PATH, headers=basic(own.app))  # a connection that is there when it drains
     assert keeping_alive.status == 426
-    draining = asyncio.create_task(hasty.server.drain(5.0))
+    draining = asyncio.create_task(own.server.drain(5.0))
     ends = [await client.closed() for client in clients]
     assert {code for _, code in ends} == {1001}
     waits = [
@@ -328,8 +335,8 @@ async def test_a_drain_says_when_to_come_back_and_refuses_new_clients(hasty: Wor
     for client in clients:
         client.drop()
     await asyncio.wait_for(draining, 4.0)
-    assert hasty.gateway.is_draining
-    counts = await hasty.presence.counts(hasty.app.key)
+    assert own.gateway.is_draining
+    counts = await own.presence.counts(own.app.key)
     assert counts.total == 0
 
 
