@@ -183,7 +183,7 @@ def _rate(report: NodeReport) -> str:
 
 
 def node_row(node: str, report: NodeReport | None) -> tuple[str, ...]:
-    """One node in a table of `NODENODE_COLUMNS`."""
+    """One node in a table of `NODE_COLUMNS`."""
     if report is None:
         return (node, "", "", "", "", "", "no answer", "", "", "")
     state = report.state if not report.silent else f"{report.state}; silent: {', '.join(report.silent)}"

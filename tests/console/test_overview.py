@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 import pytest
 
-from gate.console.views import OF_ALL
+from gate.console.views import OF_ALL, overview
 from gate.console.views.overview import NodeRow, load_of, rows_of
+from gate.core.presence import SAMPLE_EVERY_MS
 from gate.store.node_reports import NodeReport, NodeSample
 from gate.store.overview import Overview
 from tests.console.conftest import Place
@@ -67,6 +70,24 @@ async def test_with_redis_away_the_deployments_pages_say_so(place: Place, page: 
     async with place.redis_away():
         shown = await visitor.get(f"/console/{page}")
         assert (shown.status, "Redis can not be reached." in shown.text) == (200, True)
+
+
+async def test_nodes_of_one_name_have_a_line_each(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_ms = now_ms() // SAMPLE_EVERY_MS * SAMPLE_EVERY_MS
+
+    def report(node: str, name: str, check_us: float) -> NodeReport:
+        return NodeReport(node=node, name=name, samples=(NodeSample(at_ms, {"allowed": 1.0}, 0, 0, check_us),))
+
+    async def looked(*_: object, **__: object) -> Overview:
+        nodes = {"a": report("a", "vm", 20.0), "b": report("b", "vm", 50.0), "c": report("c", "other", 30.0)}
+        return Overview("", 1.0, nodes, None, [])
+
+    monkeypatch.setattr(overview, "read_overview", looked)
+    visitor = await place.visitor("viewer")
+    times = (
+        (await visitor.get("/console/overview")).page.partition('data-kind="times"')[2].partition("</svg>\n</svg>")[0]
+    )
+    assert re.findall(r'data-name="([^"]+)"', times) == ["vm (b)", "vm (a)", "other"]
 
 
 def test_a_report_of_an_older_version_can_be_read() -> None:

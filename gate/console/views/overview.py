@@ -11,6 +11,7 @@ does not answer never delays it; the stream that renews the page waits as long a
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -149,10 +150,14 @@ def _of_nodes(nodes: Mapping[str, NodeReport | None], now_ms: int, text: Callabl
 
 def _of_each(reports: list[NodeReport], value: Callable[[NodeSample], float | None]) -> dict[str, charts.Values]:
     """A line for each node: of those with the highest values, if there are many."""
-    lines = {
-        report.name or report.node: [(one.at_ms, found) for one in report.samples if (found := value(one)) is not None]
-        for report in reports
-    }
+    names = Counter(report.name for report in reports)
+    lines: dict[str, charts.Values] = {}
+    for report in reports:
+        # Names are by default those of the hosts, and nothing keeps two nodes from having the same.
+        name = report.name if names[report.name] == 1 else f"{report.name} ({report.node})"
+        lines[name if report.name else report.node] = [
+            (one.at_ms, found) for one in report.samples if (found := value(one)) is not None
+        ]
     # The lines that people look for are the high ones: lag, and slow checks.
     highest = sorted(lines, key=lambda name: -charts.most_of(lines[name]))[: charts.MAX_LINES]
     return {name: lines[name] for name in sorted(highest)}
