@@ -88,7 +88,7 @@ def problem_text(fault: GateError, language: Language) -> str:
     text = language.gettext
     if isinstance(fault, InvalidInput):
         # The core counts what was given; here the field's own `maxlength` has said how many fit.
-        if fault.parameter == "reason":
+        if fault.parameter == "reason" and "at most" in fault.problem:
             return text(N_("must be at most %(most)s characters"), most=MAX_REASON_CHARS)
         if fault.parameter == "match":
             return text(N_("must be at most %(most)s bytes"), most=MAX_PART_BYTES)
