@@ -49,11 +49,11 @@ class Pair:
             setattr(at, name, self._pausing(getattr(at, name)))
 
     def _pausing(self, act: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def held(*args: Any) -> Any:
+        async def held(*args: Any, **options: Any) -> Any:
             if not self.going_on.is_set():
                 self.is_paused.set()
                 await self.going_on.wait()
-            return await act(*args)
+            return await act(*args, **options)
 
         return held
 
