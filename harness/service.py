@@ -190,6 +190,10 @@ class GateService:
         """Every living process of this node: supervisor, roles, embedded server."""
         return family(self.pid)
 
+    def kept_pids(self) -> set[int]:
+        """The supervisor and the processes that it keeps running; not what those start for a moment, as for a rewrite."""
+        return {one.pid for one in family(self.pid) if self.pid in (one.pid, one.parent_pid)}
+
     def resp_client(self) -> redis.Redis:
         """A client of the RESP port, bound to the first App. It never retries."""
         credentials = self.credentials
@@ -320,3 +324,34 @@ class Services:
         self._started.clear()
         if failures:
             raise ExceptionGroup("nodes that did not end well", failures)
+
+
+class SharedService:
+    """One node for tests that keep to an App of their own each, and change nothing of the deployment."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        self._service: GateService | None = None
+        self._pids: set[int] = set()
+
+    def whole(self) -> GateService:
+        """The node. It is started when it is first asked for, and again after a test that ended a process of it."""
+        if self._service is None or not self._is_whole(self._service):
+            self.stop()
+            self._service = GateService.start(self._data)
+            self._pids = self._service.kept_pids()
+        return self._service
+
+    def expect_whole(self) -> None:
+        """Fails the test that ended a process of the node, whose service restarts it."""
+        if self._service is not None and not self._is_whole(self._service):
+            raise AssertionError(f"a process of the shared service ended: {self._service.output[-2_000:]}")
+
+    def stop(self) -> None:
+        """As an operator would. Harmless if nothing runs."""
+        if self._service is not None:
+            self._service.stop()
+            self._service = None
+
+    def _is_whole(self, service: GateService) -> bool:
+        return service.is_running and service.kept_pids() == self._pids

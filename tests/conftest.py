@@ -8,6 +8,7 @@
     sentinel_setup  a primary, two replicas and three Sentinels of the test's own
     clocked_redis   one whose clock `redis_clock` steps
     start_service   starts a `gate serve`; ends it after the test (`start_module_service`: after the module)
+    shared_service  one `gate serve` for the whole run, for tests that keep to an App of their own each
 
 A server belongs to one test process, so the suite runs with `-n 2` as it does without.
 `GATE_TEST_SEED` seeds every random test (`harness.seeds`).
@@ -36,7 +37,7 @@ from harness.leaks import audit_keys
 from harness.seeds import EXAMPLES, VARIABLE, examples, given_seed
 from harness.sentinels import SentinelSetup
 from harness.servers import REDIS_FLAVORS, Flavor, FlavorMissing, RedisServer, server_binary
-from harness.service import Services
+from harness.service import Services, SharedService
 
 DEFAULT_FLAVOR: Flavor = "valkey-9"
 CLUSTER = "cluster"
@@ -48,6 +49,7 @@ SLOW_FIXTURES = frozenset(
         "clocked_redis",
         "start_service",
         "start_module_service",
+        "shared_service",
     )
 )
 """Each starts a process. A test that depends on one, through other fixtures too, is slow."""
@@ -266,6 +268,13 @@ def start_module_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     services = Services(lambda: tmp_path_factory.mktemp("node"))
     yield services
     services.end_all()
+
+
+@pytest.fixture(scope="session")
+def shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedService]:
+    shared = SharedService(tmp_path_factory.mktemp("shared") / "data")
+    yield shared
+    shared.stop()
 
 
 def _asked_for(request: pytest.FixtureRequest, servers: RedisServers) -> Iterator[RedisServer]:

@@ -1,26 +1,31 @@
-"""One service for the module, and for each test an App of its own on it."""
+"""One service for the run, and for each test an App of its own on it.
+
+A module whose tests change the deployment (its operators, its first App, its nodes) has a `service` of its own.
+"""
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
 
 import pytest
 
-from harness.service import GateService, Services
+from harness.service import GateService, SharedService
 from tests.cli.command import Command
 
 
 @pytest.fixture(scope="module")
-def service(start_module_service: Services) -> GateService:
-    return start_module_service.start()
+def service(shared_service: SharedService) -> GateService:
+    return shared_service.whole()
 
 
 @pytest.fixture
-def gate(service: GateService) -> Command:
+def gate(service: GateService, shared_service: SharedService) -> Iterator[Command]:
     """The command, for an App that no other test uses."""
     key = secrets.token_hex(4)
     Command(service.data)("app", "create", "Test", "--key", key)
-    return Command(service.data, key)
+    yield Command(service.data, key)
+    shared_service.expect_whole()
 
 
 @pytest.fixture(scope="module")

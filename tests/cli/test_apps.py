@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import secrets
 
+import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from harness.ports import LOOPBACK
-from harness.service import GateService
+from harness.service import GateService, Services
 from tests.cli.command import Command
+
+
+@pytest.fixture(scope="module")
+def service(start_module_service: Services) -> GateService:
+    """The first App gets another secret."""
+    return start_module_service.start()
 
 
 def may_log_in(service: GateService, key: str, secret: str) -> bool:

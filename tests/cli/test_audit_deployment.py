@@ -7,11 +7,19 @@ import secrets
 import urllib.request
 from typing import Any
 
-from harness.service import GateService
+import pytest
+
+from harness.service import GateService, Services
 from tests.cli.command import Command
 from tests.cli.test_operators import status_of
 
 WHY = ("--reason", "as agreed", "--actor", "ann")
+
+
+@pytest.fixture(scope="module")
+def service(start_module_service: Services) -> GateService:
+    """Entries of the deployment are counted."""
+    return start_module_service.start()
 
 
 def of(gate: Command, about: str) -> list[tuple[str, str, str]]:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from harness.cable import Cable
 from harness.ports import free_port
 from harness.servers import RedisServer
 from harness.service import GateService, Services
 from harness.waiting import wait_until
 from tests.cli.command import Command
+
+
+@pytest.fixture(scope="module")
+def service(start_module_service: Services) -> GateService:
+    """Its Replica is rebuilt."""
+    return start_module_service.start()
 
 
 def test_replica_status_verify_and_rebuild(gate: Command) -> None:

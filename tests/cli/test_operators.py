@@ -13,6 +13,12 @@ from harness.service import GateService, Services
 from tests.cli.command import Command
 
 
+@pytest.fixture(scope="module")
+def service(start_module_service: Services) -> GateService:
+    """Operators come, go, and lose their password."""
+    return start_module_service.start()
+
+
 def status_of(service: GateService, name: str, password: str, path: str = "/v1/apps", method: str = "GET") -> int:
     pair = base64.b64encode(f"{name}:{password}".encode()).decode()
     request = urllib.request.Request(service.http + path, method=method, headers={"Authorization": f"Basic {pair}"})

@@ -7,9 +7,17 @@ import json
 import urllib.request
 from typing import Any
 
-from harness.service import GateService
+import pytest
+
+from harness.service import GateService, Services
 from harness.waiting import wait_until
 from tests.cli.command import Command
+
+
+@pytest.fixture(scope="module")
+def service(start_module_service: Services) -> GateService:
+    """Metrics count all Apps in shadow mode."""
+    return start_module_service.start()
 
 
 def checked_over_http(service: GateService, app: str, secret: str, query: str) -> Any:

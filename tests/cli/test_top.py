@@ -12,11 +12,17 @@ from pathlib import Path
 import pytest
 
 from harness.ports import free_port
-from harness.service import GateService
+from harness.service import GateService, Services
 from harness.waiting import wait_until
 from tests.cli.command import Command
 
 COLUMNS, LINES = "160", "40"
+
+
+@pytest.fixture(scope="module")
+def service(start_module_service: Services) -> GateService:
+    """It counts the checks of all Apps."""
+    return start_module_service.start()
 
 
 def test_a_snapshot_has_what_happened(gate: Command) -> None:

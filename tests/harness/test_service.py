@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.processes import is_alive
-from harness.service import GateService, ServiceDied, Services
+from harness.processes import is_alive, kill_each
+from harness.service import GateService, ServiceDied, Services, SharedService
 from harness.waiting import wait_until
 
 
@@ -45,3 +45,21 @@ def test_processes_distinguishes_a_live_node_from_an_ended_one(start_service: Se
     service.stop()
     assert service.processes() == []
     assert not is_alive(service.pid)
+
+
+def test_a_shared_node_that_lost_a_process_fails_the_test_and_is_replaced(tmp_path: Path) -> None:
+    shared = SharedService(tmp_path / "data")
+    try:
+        first = shared.whole()
+        shared.expect_whole()
+        assert shared.whole() is first
+        (worker,) = [one.pid for one in first.processes() if "role worker" in one.command]
+        kill_each([worker])
+        wait_until(lambda: not is_alive(worker), 5.0, "its end")
+        with pytest.raises(AssertionError, match="a process of the shared service ended"):
+            shared.expect_whole()
+        again = shared.whole()
+        assert again is not first and again.credentials == first.credentials
+        shared.expect_whole()
+    finally:
+        shared.stop()

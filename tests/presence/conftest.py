@@ -25,7 +25,7 @@ ONE_SERVER = {
     "test_a_presence_redis_that_lost_all_has_no_kicks_left_out": ONE_READ,
     "test_many_at_once_are_not_asked_for_one_by_one": ONE_READ,
     "test_a_late_revoker_closes_no_session_after_a_ban_was_lifted": ONE_READ,
-    "test_local_gateway": "each of its tests starts a service: tests/service/test_on_cluster.py has one",
+    "test_local_gateway": "its tests start a service: tests/service/test_on_cluster.py has one",
     "test_it_goes_on_once_redis_is_back": HANGS,
     "test_the_lag_of_a_change_is_reported_if_it_closed_a_session": ONE_READ,
     "test_a_failed_look_restarts_the_watch": HANGS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -17,6 +18,7 @@ import requests
 from gate.core.model import AppFacts
 from gate.core.presence import Event
 from gate.core.slices import Slicing
+from gate.service.embedded import socket_path, socket_url
 from gate.store.presence import PresenceStore
 from gate.store.slice_feed import SliceFeed
 from harness.servers import RedisServer
@@ -36,11 +38,10 @@ SOON_S = 15.0
 class Node:
     """A service, its App, and its Presence past the service."""
 
-    def __init__(self, service: GateService, presence: PresenceStore) -> None:
-        known = service.credentials
+    def __init__(self, service: GateService, presence: PresenceStore, app: AppFacts) -> None:
         self.service = service
         self.presence = presence
-        self.app = AppFacts(key=known.app_key, secrets=(known.app_secret,))
+        self.app = app
 
     async def connect(self, user: str, **query: Any) -> Socket:
         return await connect(self.service.http, token_of(self.app, user), **query)
@@ -48,7 +49,7 @@ class Node:
     async def call(self, method: str, path: str, body: Any = None, *, as_operator: bool = False) -> None:
         """A call of `/v1` that must succeed."""
         known = self.service.credentials
-        pair = (known.operator, known.operator_password) if as_operator else (known.app_key, known.app_secret)
+        pair = (known.operator, known.operator_password) if as_operator else (self.app.key, self.app.secrets[0])
         answer = await asyncio.to_thread(
             requests.request, method, self.service.http + path, json=body, auth=pair, timeout=SOON_S
         )
@@ -92,13 +93,37 @@ def http_pid(node: Node) -> int:
 
 
 @pytest_asyncio.fixture
-async def node(redis_server: RedisServer, start_service: Services) -> AsyncIterator[Node]:
+async def own_node(redis_server: RedisServer, start_service: Services) -> AsyncIterator[Node]:
     service = await asyncio.to_thread(
         start_service.start, "--lease-ttl-ms", str(LEASE_TTL_MS), redis_url=redis_server.url
     )
-    presence = presence_on(redis_server.url)
-    yield Node(service, presence)
+    presence, known = presence_on(redis_server.url), service.credentials
+    yield Node(service, presence, AppFacts(key=known.app_key, secrets=(known.app_secret,)))
     await presence.client.aclose()
+
+
+@pytest.fixture(scope="module")
+def lasting_service(start_module_service: Services) -> GateService:
+    """For tests that end no process of it, and no server."""
+    return start_module_service.start("--lease-ttl-ms", str(LEASE_TTL_MS))
+
+
+@pytest_asyncio.fixture
+async def node(lasting_service: GateService) -> AsyncIterator[Node]:
+    """That service, with an App of the test's own."""
+    service = lasting_service
+    kept = service.kept_pids()
+    app = AppFacts(key=secrets.token_hex(4), secrets=(secrets.token_hex(16),))
+    create = ("app", "create", "Test", "--key", app.key, "--secret", app.secrets[0])
+    await asyncio.to_thread(Command(service.data), *create)
+    presence = presence_on(embedded_url(service))
+    yield Node(service, presence, app)
+    await presence.client.aclose()
+    assert service.kept_pids() == kept, "it needs a service of its own"
+
+
+def embedded_url(service: GateService) -> str:
+    return socket_url(socket_path(service.data / "redis"))
 
 
 async def test_what_disconnects_a_user(node: Node) -> None:
@@ -208,26 +233,26 @@ async def test_no_other_gateway_leases_the_name_of_a_local_gateway(node: Node) -
         client.execute_command("GATE.LEASE", "websocket@elsewhere", 1)
 
 
-async def test_clients_of_a_dead_process_end_with_its_lease_and_reconnect(node: Node) -> None:
-    before = {user: await node.connect(user) for user in ("ann", "bob")}
-    os.kill(http_pid(node), signal.SIGKILL)
+async def test_clients_of_a_dead_process_end_with_its_lease_and_reconnect(own_node: Node) -> None:
+    before = {user: await own_node.connect(user) for user in ("ann", "bob")}
+    os.kill(http_pid(own_node), signal.SIGKILL)
     for socket in before.values():
         assert await socket.closed() == (None, None)
 
     async def is_back() -> bool:
         try:
-            before["ann"] = await node.connect("ann")
+            before["ann"] = await own_node.connect("ann")
         except (OSError, Refused, asyncio.IncompleteReadError):
             return False
         return True
 
     await wait_until_async(is_back, SOON_S, "the next process to take clients")
-    await node.until_online({b"ann"})
-    counts = await node.presence.counts(node.app.key)
+    await own_node.until_online({b"ann"})
+    counts = await own_node.presence.counts(own_node.app.key)
     assert counts.total == 1
 
     async def is_announced() -> bool:
-        return await node.kinds_of(b"bob") == ["online", "offline"]
+        return await own_node.kinds_of(b"bob") == ["online", "offline"]
 
     await wait_until_async(is_announced, SOON_S, "bob's departure to be announced")
     before["ann"].drop()
@@ -249,13 +274,13 @@ async def test_clients_outlive_a_pause_that_was_longer_than_the_lease(node: Node
     assert (await ann.closed()).code == 4403
 
 
-async def test_a_user_banned_during_the_pause_is_not_restored(node: Node, redis_server: RedisServer) -> None:
+async def test_a_user_banned_during_the_pause_is_not_restored(node: Node) -> None:
     ann, bob = await node.connect("ann"), await node.connect("bob")
     pid = http_pid(node)
     os.kill(pid, signal.SIGSTOP)
     try:
         await node.until_online(set())
-        gate = Command(node.service.data, node.app.key, redis_server.url)
+        gate = Command(node.service.data, node.app.key, embedded_url(node.service))
         assert (await asyncio.to_thread(gate, "ban", "ann", "--minutes", "10")).status == 0
     finally:
         os.kill(pid, signal.SIGCONT)
@@ -267,33 +292,33 @@ async def test_a_user_banned_during_the_pause_is_not_restored(node: Node, redis_
     bob.drop()
 
 
-async def test_clients_are_online_again_after_redis_lost_everything(node: Node, redis_server: RedisServer) -> None:
-    ann = await node.connect("ann")
+async def test_clients_are_online_again_after_redis_lost_everything(own_node: Node, redis_server: RedisServer) -> None:
+    ann = await own_node.connect("ann")
     redis_server.restart_empty()
 
     async def is_back() -> bool:
-        (presence,) = await node.presence.presences(node.app.key, [b"ann"])
+        (presence,) = await own_node.presence.presences(own_node.app.key, [b"ann"])
         return [one.id for one in presence.sessions] == [ann.session]
 
     await wait_until_async(is_back, SOON_S, "ann's Session to be brought back")
     assert await ann.ask("ping") == {"type": "pong"}
-    assert "offline" not in await node.kinds_of(b"ann")
+    assert "offline" not in await own_node.kinds_of(b"ann")
     ann.drop()
 
 
-async def test_an_outage_longer_than_a_lease_announces_no_departure(node: Node, redis_server: RedisServer) -> None:
-    ann = await node.connect("ann")
+async def test_an_outage_longer_than_a_lease_announces_no_departure(own_node: Node, redis_server: RedisServer) -> None:
+    ann = await own_node.connect("ann")
     with redis_server.paused():
         with pytest.raises(Refused) as refused:
-            await node.connect("bob")
+            await own_node.connect("bob")
         assert refused.value.status == 503
         until = asyncio.get_running_loop().time() + 2 * LEASE_TTL_MS / 1_000
         while asyncio.get_running_loop().time() < until:
             assert await ann.ask("ping") == {"type": "pong"}
             await asyncio.sleep(0.05)
-    bob = await connected_again(node, "bob")
-    assert await node.kinds_of(b"ann") == ["online"]
-    await node.until_online({b"ann", b"bob"})
+    bob = await connected_again(own_node, "bob")
+    assert await own_node.kinds_of(b"ann") == ["online"]
+    await own_node.until_online({b"ann", b"bob"})
     ann.drop()
     bob.drop()
 
