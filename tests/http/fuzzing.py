@@ -22,10 +22,9 @@ from gate.core.presence import KINDS, SESSION_RANDOM_BYTES, session_id
 from gate.core.slices import MAX_SLICES
 from gate.http.fields import page_token, place_token
 from gate.store.places import Place
-from tests.http.world import basic, form, signed
+from harness.signing import signature_headers
 
 FUZZED = "GATE_FUZZED"
-FORM = "application/x-www-form-urlencoded"
 TIMEOUT_S = 10.0
 OWN_APPS: list[object] = []
 """Keys of the Apps whose credentials are used; operators' calls are kept off them."""
@@ -85,6 +84,10 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case[Any],
         body["max_staleness_ms"] = body.get("max_staleness_ms") or 1
 
 
+def _basic(name: str, secret: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"{name}:{secret}".encode()).decode()}
+
+
 @schemathesis.auth(refresh_interval=None)
 class Caller:
     """Every kind of credentials on one node.
@@ -95,8 +98,7 @@ class Caller:
     def __init__(self) -> None:
         known = json.loads(os.environ[FUZZED])
         self._http = known["http"]
-        pair = f"{known['operator']}:{known['operator_password']}"
-        self._operator = {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
+        self._operator = _basic(known["operator"], known["operator_password"])
         self._app = AppFacts(key=known["app_key"], secrets=(known["app_secret"],))
         self._app_of_the_gone = self._created()
         OWN_APPS.extend((self._app.key, self._app_of_the_gone.key))
@@ -116,9 +118,12 @@ class Caller:
         if path.startswith("/client/"):
             return {"Authorization": f"Bearer {self._token}"}
         if path.startswith("/v1/"):
-            return basic(self._app)
+            return _basic(self._app.key, self._app.secrets[0])
         if path.startswith("/user/"):
-            return signed(self._app_of_the_gone if path.startswith(GOING) else self._app)
+            app = self._app_of_the_gone if path.startswith(GOING) else self._app
+            signed = signature_headers(app.key, app.secrets[0])
+            del signed["Content-Type"]  # it is the request's
+            return signed
         return {}
 
     def _created(self) -> AppFacts:
@@ -127,8 +132,8 @@ class Caller:
         return AppFacts(key=made["app_key"], secrets=(made["app_secret"],))
 
     def _minted(self) -> str:
-        headers = {**signed(self._app), "Content-Type": FORM}
+        headers = signature_headers(self._app.key, self._app.secrets[0])
         url = f"{self._http}/user/getToken.json"
-        reply = requests.post(url, form([("userId", "the-bearer")]), headers=headers, timeout=TIMEOUT_S)
+        reply = requests.post(url, {"userId": "the-bearer"}, headers=headers, timeout=TIMEOUT_S)
         token: str = reply.json()["token"]
         return token
