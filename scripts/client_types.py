@@ -18,7 +18,7 @@ import msgspec
 from msgspec import UnsetType
 
 from gate.core.closing import ENDINGS, REFUSALS
-from gate.http.client import blacklist, messages
+from gate.http.client import endpoint, messages
 from gate.http.client.notices import NOTICES, Closing
 from gate.http.fields import IdJson
 from gate.http.v1.gating import MembersPage
@@ -53,7 +53,7 @@ def written() -> str:
     requests = messages.TYPES
     parts = [_HEAD, _words()]
     answered: list[type[msgspec.Struct]] = [PlatformOnline, UserPresenceShown, *_members(), MembersPage]
-    parts += [*map(_interface, answered), _interface(blacklist.ListedOrNot), _EFFECT]
+    parts += [*map(_interface, answered), _interface(endpoint.ListedOrNot), _EFFECT]
     parts += [_interface(one, _name(one) + "Request", kind) for kind, one in requests.items()]
     parts.append("export type Request =\n" + "\n".join(f"  | {_name(one)}Request" for one in requests.values()) + ";\n")
     answers = "\n".join(f"  {kind}: {_ANSWERS[kind]};" for kind in requests)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from gate.console import user_search
 from gate.core.model import FOREVER_MS
 from gate.errors import ReplicaMissing
-from gate.http import user_search
 from gate.replica.id_search import IdsFound, ids_holding
 from gate.replica.reading import Reading
 from gate.store import user_search as store_search

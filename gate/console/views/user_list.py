@@ -15,11 +15,11 @@ from gate.console.id_format import asked, named, query_of
 from gate.console.languages import NN_
 from gate.console.pages import page
 from gate.console.request_context import ConsoleContext
+from gate.console.user_search import PAGE_MS
 from gate.console.views.user_tables import ROWS, TableRow
 from gate.core.model import ListKind
 from gate.errors import InvalidInput, Refused, StoreUnavailable
 from gate.http.fields import page_cursor, page_token
-from gate.http.user_search import PAGE_MS
 from gate.replica.reader import app_of
 from gate.store.lists import Entry
 

@@ -20,11 +20,11 @@ from gate.console.id_format import Named, named, named_in, query_of
 from gate.console.languages import N_, NN_
 from gate.console.pages import page
 from gate.console.request_context import ConsoleContext
+from gate.console.user_search import matching_in
 from gate.core.model import FOREVER_MS
 from gate.errors import InvalidInput, Refused, StoreUnavailable
 from gate.http.fields import place_of, place_token
 from gate.http.forms import Form
-from gate.http.user_search import matching_in
 from gate.store.app_writes import AppWrites, PenaltyKind
 from gate.store.penalties import Penalties, Penalty
 from gate.store.places import Place

@@ -13,11 +13,11 @@ from gate.console.act_fields import problem_text
 from gate.console.id_format import Asked, Named, named, query_of
 from gate.console.pages import page
 from gate.console.request_context import ConsoleContext
+from gate.console.user_search import UserMatches, matching_users
 from gate.core.ids import MAX_ID_BYTES
 from gate.core.model import UserFacts
 from gate.errors import InvalidInput, StoreUnavailable
 from gate.http.fields import place_of, place_token
-from gate.http.user_search import UserMatches, matching_users
 from gate.replica.reader import app_of
 from gate.store.users import Profile
 

@@ -6,11 +6,6 @@ purpose, in a header, and never by the browser of its own accord.
 
 from __future__ import annotations
 
-from gate.http.client import blacklist, presence
-from gate.http.client.endpoint import ClientRequest
-from gate.http.endpoint import Endpoint
-
-ENDPOINTS: dict[tuple[str, str], Endpoint[ClientRequest]] = {**blacklist.ENDPOINTS, **presence.ENDPOINTS}
-"""By path and method."""
+from gate.http.client.endpoint import ENDPOINTS
 
 __all__ = ["ENDPOINTS"]

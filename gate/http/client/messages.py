@@ -18,7 +18,7 @@ from gate.core import token
 from gate.core.limits import EACH_CLIENT, limit_names
 from gate.errors import GateError, InvalidInput, TokenRefused
 from gate.http.bodies import MAX_JSON_PARTS
-from gate.http.client import blacklist, presence
+from gate.http.client import endpoint
 from gate.http.client.endpoint import MessageContext
 from gate.http.client.renewal import Renewal
 from gate.http.client.watcher import MAX_WATCHED_USERS, Push, Watcher
@@ -59,21 +59,21 @@ class Logout(_Message, frozen=True, tag="logout"):
 class Presence(_Message, frozen=True, tag="presence"):
     """Who of these is online?"""
 
-    users: Annotated[list[bytes], up_to(presence.MAX_CLIENT_PRESENCE_USERS)]
+    users: Annotated[list[bytes], up_to(endpoint.MAX_CLIENT_PRESENCE_USERS)]
 
 
 class Blacklist(_Message, frozen=True, tag="blacklist"):
     """Is this User on my Blacklist; or who is?"""
 
     user: bytes | None = None
-    count: int = blacklist.MAX_OWN_LIST_PAGE
+    count: int = endpoint.MAX_OWN_LIST_PAGE
     cursor: str | None = None
 
     def mistakes(self, now_ms: int) -> Iterable[InvalidInput]:
         """The length of a page, if it is a page that is asked for."""
-        if self.user is None and not 1 <= self.count <= blacklist.MAX_OWN_LIST_PAGE:
+        if self.user is None and not 1 <= self.count <= endpoint.MAX_OWN_LIST_PAGE:
             yield InvalidInput(
-                "count", f"must be a whole number from 1 to {blacklist.MAX_OWN_LIST_PAGE}, {self.count} was sent"
+                "count", f"must be a whole number from 1 to {endpoint.MAX_OWN_LIST_PAGE}, {self.count} was sent"
             )
 
 
@@ -98,7 +98,7 @@ class Token(_Message, frozen=True, tag="token"):
 class Block(_Message, frozen=True, tag="block"):
     """Put these on my Blacklist."""
 
-    users: Annotated[list[bytes], up_to(blacklist.MAX_OWN_LIST_USERS)]
+    users: Annotated[list[bytes], up_to(endpoint.MAX_OWN_LIST_USERS)]
     until: UntilMs | None = None
     seconds: Seconds | None = None
 
@@ -110,7 +110,7 @@ class Block(_Message, frozen=True, tag="block"):
 class Unblock(_Message, frozen=True, tag="unblock"):
     """Take these off it."""
 
-    users: Annotated[list[bytes], up_to(blacklist.MAX_OWN_LIST_USERS)]
+    users: Annotated[list[bytes], up_to(endpoint.MAX_OWN_LIST_USERS)]
 
 
 async def first_token(socket: web.WebSocketResponse) -> str:
@@ -227,7 +227,7 @@ async def _answered(conversation: Conversation, sent: dict[str, Any]) -> Answer:
     deps.limiter.spend(facts, limits, session.user)
     # Each User that is asked about counts as well; past the most that one message may name, it is refused anyway.
     if shape.declared in (Presence, Watch):
-        deps.limiter.spend_asked(facts, session.user, min(len(sent["users"]), presence.MAX_CLIENT_PRESENCE_USERS))
+        deps.limiter.spend_asked(facts, session.user, min(len(sent["users"]), endpoint.MAX_CLIENT_PRESENCE_USERS))
     asking = _Asking(deps, facts, now_ms, session.user, conversation)
     outcome = await answers(asking, shape.checked(message, now_ms))
     return {"type": sent["type"], **outcome}
@@ -257,17 +257,17 @@ async def _presence(asking: MessageContext, message: Presence) -> Answer:
 
 async def _blacklist(asking: MessageContext, message: Blacklist) -> Answer:
     if message.user is not None:
-        return msgspec.structs.asdict(blacklist.listed(asking, message.user))
-    return msgspec.structs.asdict(await blacklist.members(asking, message.count, message.cursor))
+        return msgspec.structs.asdict(endpoint.listed(asking, message.user))
+    return msgspec.structs.asdict(await endpoint.members(asking, message.count, message.cursor))
 
 
 async def _block(asking: MessageContext, message: Block) -> Answer:
     until_ms = expiry_ms(message.until, message.seconds, asking.now_ms)
-    return (await asking.effective(await blacklist.block(asking, message.users, until_ms))).fields
+    return (await asking.effective(await endpoint.block(asking, message.users, until_ms))).fields
 
 
 async def _unblock(asking: MessageContext, message: Unblock) -> Answer:
-    return (await asking.effective(await blacklist.unblock(asking, message.users))).fields
+    return (await asking.effective(await endpoint.unblock(asking, message.users))).fields
 
 
 _ON_LISTS = (*limit_names("/client/v1/blacklist"), EACH_CLIENT)
