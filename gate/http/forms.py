@@ -243,7 +243,16 @@ def _read(field: FieldInfo, is_text: bool) -> Read:
         if isinstance(choices[0], int):
             return partial(Form.whole, name=name, least=min(choices), most=max(choices), default=default)
         return _read_choice(choices, name, default, meta)
+    most = meta and meta.max_length
+    if most is not None:
+        return lambda form: default if (value := form.text(name)) is None else _bounded(value, name, most)
     return _checked(lambda form: default if (value := form.text(name)) is None else value, name, meta)
+
+
+def _bounded(value: str, name: str, most: int) -> str:
+    if len(value) > most:
+        raise InvalidInput(name, f"must be at most {most} characters, {len(value)} were sent")
+    return value
 
 
 def _read_choice(choices: tuple[str, ...], name: str, default: Any, meta: Meta | None) -> Read:

@@ -239,3 +239,12 @@ async def test_an_apps_own_credentials_do_not_administer(world: World) -> None:
     reply = await world.v1("GET", "apps")
     assert (reply.status, reply.body["error"]) == (401, "unauthorized")
     assert (await world.send("GET", "/v1/apps")).status == 401
+
+
+@pytest.mark.parametrize("path", ["apps/{key}", "apps/{key}/keys/none"])
+async def test_the_reason_of_a_removal_is_bounded(world: World, path: str) -> None:
+    """It comes in the query, where nothing was bounded but numbers."""
+    admin, key = await begin_operator(world, "admin"), world.app.key
+    refused = await ask(world, admin, "DELETE", f"{path.format(key=key)}?reason={'x' * 513}")
+    assert (refused.status, refused.body["parameter"]) == (400, "reason")
+    assert (await ask(world, admin, "GET", f"apps/{key}")).status == 200
