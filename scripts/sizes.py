@@ -58,7 +58,7 @@ LATER = (
         "the console's overview",
         "console/views/overview store/overview service/node_rates service/node_metrics",
     ),
-    ("0.8.0", "search", "http/user_search replica/id_search store/user_search"),
+    ("0.8.0", "search", "console/user_search replica/id_search store/user_search"),
     (
         "0.8.0",
         "shadow mode",
