@@ -223,6 +223,7 @@ CACHED_ASKS = {name: ask for name, ask in ASKS.items() if name != "decide"}
 PAIRS = {
     (b"ann", b"bob"): 0,
     (b"both", b"bob"): 0,
+    (b"private", b"bob"): 0,
     (b"owner", b"private"): 1,
     (b"ann", b"owner"): 1,
     (b"ann", b"private"): 1,
