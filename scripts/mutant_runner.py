@@ -8,7 +8,7 @@ RESULTS gets a JSON object a line as soon as a mutant was tried: its name, the o
 The tests of a mutant are those that call its function (mutmut-stats.json). The tests that killed other mutants of the function
 run first, then the shortest. A test may use `CPU_S` of CPU time and ten times what it needs: a mutant that loops for ever ends
 there, and a busy machine does not look like one. A test that waits for longer than `WALL_S` and ten times what it needs
-ends its mutant as well.
+ends its mutant as well. A test that found a mutant is asked again, and counts if it fails again.
 """
 
 from __future__ import annotations
@@ -109,6 +109,22 @@ class Mutating:
         if not items:
             return Outcome(name, "no tests", "", 0.0)
         began_s = time.monotonic()
+        left = list(items)
+        outcome, killer = self._forked(name, left)
+        # A test that fails with the mutant and then passes with it failed for another reason: a busy machine, most likely.
+        while outcome == "killed":
+            again = [item for item in left if item.nodeid == killer]
+            if self._forked(name, again)[0] != "survived":
+                break
+            left = [item for item in left if item.nodeid != killer]
+            outcome, killer = self._forked(name, left) if left else ("survived", "")
+        function = self.function_of(name)
+        if killer:
+            self._killers[function] = [one for one in self._killers[function] if one != killer] + [killer]
+        return Outcome(name, outcome, killer, round(time.monotonic() - began_s, 3))
+
+    def _forked(self, name: str, items: Sequence[pytest.Item]) -> tuple[str, str]:
+        """The outcome, and the test that was under way."""
         running = os.memfd_create("the test under way")
         child = os.fork()
         if not child:
@@ -119,11 +135,7 @@ class Mutating:
         _end_group(child)
         code = os.waitstatus_to_exitcode(status) if status is not None else None
         outcome = "timeout" if code is None or code < 0 else "killed" if code else "survived"
-        killer = last if outcome != "survived" else ""
-        function = self.function_of(name)
-        if killer:
-            self._killers[function] = [one for one in self._killers[function] if one != killer] + [killer]
-        return Outcome(name, outcome, killer, round(time.monotonic() - began_s, 3))
+        return outcome, last if outcome != "survived" else ""
 
     def _status(self, child: int, running: int) -> int | None:
         """The wait status of the fork; None if a test waits for too long, and it is ended. Computing has a bound of its own."""

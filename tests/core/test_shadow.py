@@ -104,8 +104,8 @@ def test_a_report_adds_the_hours_and_days() -> None:
 
 
 def test_a_report_without_counts_has_no_share() -> None:
-    nothing = {"senders": [], "recipients": [], "pairs": [], "hours": []}
-    counts = {"since_ms": None, "checks": 0, "denials": 0, "share": 0.0, "reasons": {}}
+    nothing: dict[str, object] = {"senders": [], "recipients": [], "pairs": [], "hours": []}
+    counts: dict[str, object] = {"since_ms": None, "checks": 0, "denials": 0, "share": 0.0, "reasons": {}}
     assert shadow_report(ShadowHistory([], []), 5) == {**counts, **nothing}
 
 
