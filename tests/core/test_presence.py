@@ -15,6 +15,7 @@ from gate.core.presence import (
     Counts,
     Cursor,
     Event,
+    EventFilter,
     Lease,
     Sample,
     Session,
@@ -228,3 +229,27 @@ def test_counts_are_summed_with_the_highest_first() -> None:
 def test_a_user_is_online_with_a_session() -> None:
     session = Session("s", b"ann", "iOS", b"g", 1, 2, "", 3, 0)
     assert UserPresence((session,), 0, 0).online and not UserPresence((), 5, 6).online
+
+
+@pytest.mark.parametrize(
+    ("users", "gateway", "got"),
+    [
+        ((), None, [b"ann", b"bob"]),
+        ((b"ann",), None, [b"ann"]),
+        ((b"ann", b"bob"), None, [b"ann", b"bob"]),
+        ((b"carol",), None, []),
+        ((), b"g1", [b"ann"]),
+        ((b"bob",), b"g1", []),
+        ((b"ann", b"carol"), b"g1", [b"ann"]),
+    ],
+)
+def test_a_reader_gets_the_events_that_match_all_it_asked_for(
+    users: tuple[bytes, ...], gateway: bytes | None, got: list[bytes]
+) -> None:
+    of_ann, of_bob = (
+        Event(LAST, "online", user, "s", "ios", served_by, "", "", 0)
+        for user, served_by in ((b"ann", b"g1"), (b"bob", b"g2"))
+    )
+    chosen = EventFilter(frozenset(["online"]), frozenset(users), gateway)
+    assert [event.user for event in (of_ann, of_bob) if chosen.has(event)] == got
+    assert not any(EventFilter(frozenset(["kicked"]), *chosen[1:]).has(event) for event in (of_ann, of_bob))
