@@ -115,7 +115,7 @@ def test_a_profile_and_an_id_keep_to_the_rules_of_registration() -> None:
     [
         UserDeactivated([b"a"]), ListFull(3_000, 2_999, 2), UserLimitReached(100), NotInProduction("x"), UserUnknown(b"a"),
         ReactivationTooEarly(b"a", None, "x"), ReactivationTooEarly(b"a", NOW_MS, "x"), TokensHeld(b"a", NOW_MS, "x"),
-        InvalidInput("reason", "x"),
+        InvalidInput("reason", "must be at most 512 characters, 600 were given"),
     ],
 )  # fmt: skip
 def test_a_refusal_has_words_in_both_languages(fault: GateError) -> None:

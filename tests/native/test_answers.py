@@ -89,7 +89,9 @@ def workers(written: Ledger) -> Iterator[tuple[Worker, Worker]]:
         for key in ("app", "other"):
             assert (app := plain.reading.app(key)) is not None and app.checks is None
         plain.reading.release()
-    yield compiled, plain
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gate.wire.checks.AT_ONCE_US", 10_000_000)  # there is no loop for what goes on in turns
+        yield compiled, plain
     compiled.close()
     plain.close()
 
