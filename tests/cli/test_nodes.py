@@ -26,6 +26,10 @@ def replicator_of(service: GateService) -> int:
     return pid
 
 
+def others_answer(gate: Command) -> list[bool]:
+    return [other["answers"] for other in gate.json("status")["others"]]
+
+
 @contextmanager
 def stopped(pid: int) -> Iterator[None]:
     os.kill(pid, signal.SIGSTOP)
@@ -68,11 +72,8 @@ def test_status_and_nodes_show_every_node_as_it_sees_itself(
 
     # Stopped once for each command: its lease, after which it is no longer listed, lasts hardly longer than two of them.
     with stopped(replicator_of(two)):
-        (silent,) = gate.json("status")["others"]
-        assert silent["answers"] is False
-    wait_until(
-        lambda: [other["answers"] for other in gate.json("status")["others"]] == [True], 20, "the second to answer"
-    )
+        assert others_answer(gate) == [False]
+    wait_until(lambda: others_answer(gate) == [True], 20, "the second to answer")
     with stopped(replicator_of(two)):
         assert "no answer" in gate("nodes").out
 
