@@ -7,6 +7,7 @@ asked first. The tables differ in their texts and in what they read and write.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -65,7 +66,7 @@ class TableDone(NamedTuple):
 
 
 @dataclass(frozen=True)
-class UserTable:
+class UserTable(ABC):
     """Both views of one page. `path` is that of the page below the App, and the word of its texts in the template."""
 
     path: str
@@ -142,19 +143,19 @@ class UserTable:
         """What will happen, in the operator's language."""
         return [context.gettext(effect) for effect in act.effects]
 
+    @abstractmethod
     async def write(
         self, of_app: AppWrites, act: TableAct, users: Sequence[bytes], context: ConsoleContext, form: Form
     ) -> TableDone:
         """Carry the act out."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def latest(self, context: ConsoleContext, token: str | None) -> dict[str, Any]:
         """The rows of a page, the latest first. Raises `StoreUnavailable`, and `InvalidInput` for a wrong token."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def search(self, context: ConsoleContext, part: str, token: str | None) -> dict[str, Any]:
         """The next rows whose User matches. Raises as `latest`."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
